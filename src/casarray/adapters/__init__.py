@@ -1,0 +1,1 @@
+"""The world: thin, dull, replaceable; no decisions."""

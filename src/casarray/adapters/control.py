@@ -1,0 +1,332 @@
+"""The control socket and the metrics address: plain REST with JSON in front of `Operations`.
+
+Two servers, so that whoever reaches the metrics reaches nothing else, and cannot take the operator's connections away.
+uvicorn runs in the gateway's own loop on sockets made here; it gets no signals and no logging of ours.
+
+GET  /v1/status                      Status
+GET  /v1/explain?client=A[&array=N]  Explanation
+POST /v1/servers/{name}/state        {"state": "drain", "deadline_seconds": 600} -> ServerChange
+POST /v1/reload                      ReloadReport
+GET  /metrics /healthz /readyz       on both
+
+A failure is {"error": {"kind": "NotFound", "message": "..."}} with a status that fits.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable, Generator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from casarray.adapters.prometheus import CONTENT_TYPE, exposition
+from casarray.app.operations import Operations, to_json
+from casarray.core.config import Wish
+from casarray.core.errors import CasarrayError, ConfigError, Conflict, Denied, NotFound, Unavailable, WireError
+
+SOCKET_MODE = 0o660
+LONGEST_BODY = 4096
+LONGEST_DEADLINE = 30 * 86400.0
+MOST_CONNECTIONS = 128  # on each of the two
+STOP_SECONDS = 0.6  # then whatever still runs is cut off
+
+_STATUS: dict[type[CasarrayError], int] = {
+    WireError: 400,
+    Denied: 403,
+    NotFound: 404,
+    Conflict: 409,
+    ConfigError: 422,
+    Unavailable: 503,
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class ControlServer:
+    """Serves `Operations` on a unix socket and, if asked to, the metrics on a TCP address."""
+
+    def __init__(self, operations: Operations, control: str, metrics: str = "") -> None:
+        """``control`` is a path; ``metrics`` is host:port or empty."""
+        self._operations = operations
+        self._path = Path(control)
+        self._metrics = metrics
+        self._inode: tuple[int, int] | None = None
+        self._running: list[tuple[_Server, asyncio.Task[None]]] = []
+        self.metrics_port: int | None = None
+
+    async def start(self) -> None:
+        """Listen. `Conflict`: somebody else does already. `Denied`, `Unavailable`: the system refuses."""
+        sockets = [listen_unix(self._path)]
+        self._inode = _inode(self._path)
+        apps = [control_app(self._operations)]
+        if self._metrics:
+            try:
+                sockets.append(listen_tcp(self._metrics))
+            except CasarrayError:
+                sockets[0].close()
+                self._unlink()
+                raise
+            apps.append(metrics_app(self._operations))
+            self.metrics_port = sockets[1].getsockname()[1]
+        for app, listening in zip(apps, sockets, strict=True):
+            server = _Server(_uvicorn_config(app))
+            task = asyncio.create_task(server.serve([listening]), name=f"control {listening.getsockname()}")
+            self._running.append((server, task))
+        for server, _ in self._running:
+            await server.listening.wait()
+
+    async def stop(self) -> None:
+        """End within a second: running requests may finish for a moment, idle connections are closed."""
+        for server, _ in self._running:
+            server.should_exit = True
+        tasks = [task for _, task in self._running]
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        for server, task in self._running:
+            if not task.done():
+                server.cut()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS / 2)
+            for task in tasks:
+                task.cancel()
+        self._running.clear()
+        self._unlink()
+
+    def _unlink(self) -> None:
+        """Take our socket away, but not that of a gateway that came after us."""
+        if self._inode is not None and _inode(self._path) == self._inode:
+            self._path.unlink(missing_ok=True)
+        self._inode = None
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell whoever waits that connections are taken."""
+        try:
+            await super().startup(sockets)
+        finally:
+            self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals are the gateway's business."""
+        yield
+
+    def cut(self) -> None:
+        """Waste no more time on whoever is still connected."""
+        self.force_exit = True
+        for task in self.server_state.tasks:
+            task.cancel()
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()
+
+
+def _uvicorn_config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=5,
+    )
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A listening socket at the path, mode 0660; one that a dead gateway left is replaced, a living one is refused."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise Unavailable(f"cannot make the control socket {path}: {path.parent}: {error.strerror}") from None
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # two gateways that start at once must not both find it dead
+        _clear(path)
+        os.fchmod(listening.fileno(), SOCKET_MODE)  # the file is born with it: nobody slips in before a chmod
+        listening.bind(str(path))
+        path.chmod(SOCKET_MODE)
+        listening.listen(MOST_CONNECTIONS)
+    except PermissionError:
+        listening.close()
+        raise Denied(
+            f"no right to make the control socket {path}; set gateway.control to a place that is yours"
+        ) from None
+    except OSError as error:
+        listening.close()
+        raise Unavailable(f"cannot make the control socket {path}: {error.strerror or error}") from None
+    except CasarrayError:
+        listening.close()
+        raise
+    finally:
+        os.close(folder)
+    listening.setblocking(False)
+    return listening
+
+
+def _clear(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise Conflict(f"{path} is there and is no socket; remove it, or set gateway.control to another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)  # nobody listens: its process is gone
+            return
+        except FileNotFoundError:
+            return
+        except (TimeoutError, BlockingIOError):  # its queue is full: alive, if not well
+            pass
+    raise Conflict(f"another gateway answers at {path}; stop it, or set gateway.control to another path")
+
+
+def listen_tcp(endpoint: str) -> socket.socket:
+    """A listening socket at host:port or [v6]:port."""
+    host, _, port = endpoint.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, int(port)))
+        listening.listen(MOST_CONNECTIONS)
+    except PermissionError:
+        listening.close()
+        raise Denied(f"no right to listen on {endpoint}; set gateway.metrics to a port above 1023") from None
+    except OSError as error:
+        listening.close()
+        text = f"cannot serve metrics on {endpoint}: {error.strerror}; set gateway.metrics to another address"
+        raise Unavailable(text) from None
+    listening.setblocking(False)
+    return listening
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def control_app(operations: Operations) -> Starlette:
+    """What is served on the control socket."""
+
+    async def status(_request: Request) -> Response:
+        await operations.freshen()
+        return JSONResponse(to_json(operations.status()))
+
+    async def explain(request: Request) -> Response:
+        client = request.query_params.get("client", "")
+        try:
+            client = str(ip_address(client))
+        except ValueError:
+            raise WireError("client", f'"{client[:60]}" is not an IP address') from None
+        return JSONResponse(to_json(operations.explain(client, request.query_params.get("array"))))
+
+    async def set_server(request: Request) -> Response:
+        wish, deadline = _wish(await _body(request))
+        return JSONResponse(to_json(await operations.set_server(request.path_params["name"], wish, deadline)))
+
+    async def reload(_request: Request) -> Response:
+        return JSONResponse(to_json(await operations.reload()))
+
+    routes = [
+        Route("/v1/status", _guarded(status), methods=["GET"]),
+        Route("/v1/explain", _guarded(explain), methods=["GET"]),
+        Route("/v1/servers/{name}/state", _guarded(set_server), methods=["POST"]),
+        Route("/v1/reload", _guarded(reload), methods=["POST"]),
+    ]
+    return Starlette(routes=routes + _public_routes(operations))
+
+
+def metrics_app(operations: Operations) -> Starlette:
+    """What is served on the metrics address: nothing that changes anything."""
+    return Starlette(routes=_public_routes(operations))
+
+
+def _public_routes(operations: Operations) -> list[Route]:
+    async def metrics(_request: Request) -> Response:
+        await operations.freshen()
+        return Response(exposition(operations.status), media_type=CONTENT_TYPE)
+
+    async def healthz(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")  # the loop that answers this is the one that steers
+
+    async def readyz(_request: Request) -> Response:
+        ready, reason = operations.readiness()
+        return PlainTextResponse(f"{reason or 'ready'}\n", 200 if ready else 503)
+
+    return [
+        Route("/metrics", _guarded(metrics), methods=["GET"]),
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/readyz", _guarded(readyz), methods=["GET"]),
+    ]
+
+
+def _guarded(handler: Handler) -> Handler:
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except CasarrayError as error:
+            kind = next((k for k in _STATUS if isinstance(error, k)), Unavailable)
+            return JSONResponse({"error": {"kind": kind.__name__, "message": str(error)}}, _STATUS[kind])
+
+    return guarded
+
+
+async def _body(request: Request) -> Any:
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > LONGEST_BODY:
+            raise WireError("body", f"more than {LONGEST_BODY} bytes")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise WireError("body", 'not JSON; send {"state": "drain"}') from None
+
+
+def _wish(body: object) -> tuple[Wish, float | None]:
+    states = ", ".join(Wish)
+    if not isinstance(body, dict) or body.keys() - {"state", "deadline_seconds"}:
+        raise WireError("body", f'send {{"state": one of {states}}}, and with drain "deadline_seconds" if wanted')
+    try:
+        wish = Wish(str(body.get("state")))
+    except ValueError:
+        raise WireError("state", f"write one of {states}") from None
+    deadline = body.get("deadline_seconds")
+    if deadline is None:
+        return wish, None
+    if wish is not Wish.DRAIN:
+        raise WireError("deadline_seconds", f"has no meaning with state {wish}")
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 <= deadline <= LONGEST_DEADLINE:
+        raise WireError("deadline_seconds", f"write a number from 0 to {LONGEST_DEADLINE:.0f}")
+    return wish, float(deadline)

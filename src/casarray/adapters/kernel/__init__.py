@@ -1,0 +1,1 @@
+"""nftables, conntrack and addresses of this host."""

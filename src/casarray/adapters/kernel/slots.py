@@ -1,0 +1,67 @@
+"""The slots of a group in the kernel: read, filled, cut."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from casarray.adapters.kernel import elements, readback
+from casarray.adapters.kernel.nfnetlink import Channel
+from casarray.core.forwarding import nft
+
+
+def read(channel: Channel, table: str, map_: str) -> dict[int, int]:
+    """Slot -> member of those slots that have one."""
+    found: dict[int, int] = {}
+    for answer in readback.listed(channel, elements.every(table, map_)):
+        part = elements.columns(answer, 4)
+        numbers = part.keys.view("=u4").reshape(-1).astype(np.int64) - nft.SLOT_OFFSET
+        found.update(zip(numbers.tolist(), part.values.tolist(), strict=True))
+    return found
+
+
+def row(channel: Channel, table: str, map_: str, size: int) -> tuple[int, ...]:
+    """The member of each slot, 0 = nobody."""
+    found = read(channel, table, map_)
+    return tuple(found.get(number, 0) for number in range(size))
+
+
+class Filler:
+    """Fills slots of one table; reads each map once, however many pieces there are."""
+
+    def __init__(self, channel: Channel, table: str) -> None:
+        self._channel = channel
+        self._table = table
+        self._held: dict[str, dict[int, int]] = {}
+
+    def fill(self, group: str, slots: Iterable[tuple[int, int]], backup: Iterable[tuple[int, int]]) -> None:
+        """Give these slots these members, 0 = nobody."""
+        self._fill(nft.slots_map(group), slots)
+        self._fill(nft.backup_map(group), backup)
+
+    def cut(self, group: str, size: int) -> None:
+        """Take out all slots behind the first so many."""
+        for map_ in (nft.slots_map(group), nft.backup_map(group)):
+            self._fill(map_, [(number, 0) for number in self._read(map_) if number >= size])
+
+    def _read(self, map_: str) -> dict[int, int]:
+        if map_ not in self._held:
+            self._held[map_] = read(self._channel, self._table, map_)
+        return self._held[map_]
+
+    def _fill(self, map_: str, wanted: Iterable[tuple[int, int]]) -> None:
+        held = self._read(map_)
+        for piece in elements.pieces([(n, m) for n, m in wanted if held.get(n, 0) != m]):
+            # A value cannot be changed in place; in one transaction, no packet sees the slot empty.
+            gone = [elements.element(_key(n)) for n, _ in piece if n in held]
+            new = [elements.element(_key(n), m) for n, m in piece if m]
+            messages = [elements.delete(self._table, map_, gone)] if gone else []
+            messages += [elements.add(self._table, map_, new)] if new else []
+            self._channel.commit(*messages)
+            for number, member in piece:
+                held.pop(number, None)
+                if member:
+                    held[number] = member
+
+
+def _key(number: int) -> bytes:
+    return elements.classid_key(nft.SLOT_OFFSET + number)

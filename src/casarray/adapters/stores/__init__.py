@@ -1,0 +1,1 @@
+"""Where what must survive is kept."""

@@ -1,0 +1,1 @@
+"""Use cases: one module per thing a person or a daemon asks for."""

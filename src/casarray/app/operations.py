@@ -1,0 +1,266 @@
+"""What people and programs may ask of a running gateway, and what they are told.
+
+The gateway fulfils `Operations`; the control socket carries it, the command line and the metrics are built on it.
+Everything told is a frozen value that travels as JSON under the same names (`to_json`, `from_json`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
+
+from casarray.core.config import Wish
+from casarray.core.errors import WireError
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatus:
+    """The process that answers."""
+
+    name: str
+    mode: str  # kernel or userspace: what it really is, never "auto"
+    return_path: str
+    version: str
+    uptime_seconds: float
+    pid: int
+    rss_bytes: int  # memory that is resident now
+    config: str = ""  # path of the configuration file, if any
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """A service of an array, as configured."""
+
+    name: str
+    port: int | None  # None: dynamic, asked of the member's endpoint mapper
+    group: str
+    probe: str
+    required: bool = True
+    mapper: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MemberService:
+    """What the probes of one service on one member say."""
+
+    name: str
+    up: bool
+    latency_ms: float | None = None  # of the last answer; None when there was none
+    reason: str = ""  # why it is down, or that it was not looked at yet
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One member in one group."""
+
+    name: str
+    state: Wish  # what the operator wants of it
+    eligible: bool  # clients may be led to it now
+    since_seconds: float  # how long `eligible` has been what it is
+    weight: int
+    share: float  # of the slots, 0 to 1: the part of new clients that it gets
+    connections: int  # living now
+    new_connections: int  # since the group's counters began
+    bytes_carried: int = 0  # both directions, since the group's counters began
+    reason: str = ""  # in words: why it is not eligible, or why its share is not what its weight says
+    deadline_seconds: float | None = None  # draining: so long until those who are left are reset
+    addresses: tuple[str, ...] = ()
+    services: tuple[MemberService, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """An affinity group of an array."""
+
+    name: str
+    ports: tuple[int, ...]
+    dynamic: bool  # it has dynamic ports as well
+    pins: int
+    members: tuple[MemberStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayStatus:
+    """One array."""
+
+    name: str
+    fqdn: str
+    site: str
+    addresses: tuple[str, ...]
+    ready: bool  # it forwards, and every group has a member
+    services: tuple[ServiceStatus, ...] = ()
+    groups: tuple[GroupStatus, ...] = ()
+    mapper: Mapping[str, int] = field(default_factory=dict)  # event -> how often; the events are in app/counters.py
+    panic: bool = False  # every member of some group looks down, and the last known good ones are kept in use
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything at one moment."""
+
+    gateway: GatewayStatus
+    arrays: tuple[ArrayStatus, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A member that is not the client's, and why, or when it would be."""
+
+    member: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupExplanation:
+    """Where a client is led in one group."""
+
+    group: str
+    member: str | None  # None: refused
+    reason: str  # one sentence
+    pinned_seconds: int | None = None  # the pin lives so much longer; None: the client has no pin
+    slot: int | None = None  # the slot the client falls into without a pin
+    alternatives: tuple[Alternative, ...] = ()  # who comes next, in this order
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayExplanation:
+    """Where a client is led in one array."""
+
+    array: str
+    fqdn: str
+    groups: tuple[GroupExplanation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a client is led, and why."""
+
+    client: str
+    arrays: tuple[ArrayExplanation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerChange:
+    """What became of the operator's wish for a server."""
+
+    server: str
+    before: Wish
+    state: Wish
+    deadline_seconds: float | None = None
+    connections: int = 0  # still living on it, in all groups
+    warnings: tuple[str, ...] = ()  # for example: this was the last active member
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadReport:
+    """What a new configuration changed."""
+
+    changes: tuple[str, ...] = ()  # one sentence each; empty: nothing
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Operations(Protocol):
+    """A running gateway. Names are the configuration's; times are seconds."""
+
+    async def freshen(self) -> None:
+        """Count anew what `status` tells of connections and pins, unless that was done just now. Raises nothing."""
+
+    def status(self) -> Status:
+        """Everything at this moment, from memory: takes well under a millisecond per member."""
+
+    def explain(self, client: str, array: str | None = None) -> Explanation:
+        """Where this client address is led, in one array or in all. `Conflict`: no address. `NotFound`: no array."""
+
+    async def set_server(self, name: str, wish: Wish, deadline_seconds: float | None = None) -> ServerChange:
+        """Take note of a wish and carry it out; the deadline is for draining alone. `NotFound`, `Conflict`."""
+
+    async def reload(self) -> ReloadReport:
+        """Read the configuration again and apply it. `ConfigError`: refused, the old one stays in force."""
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether every array forwards, and in words what is missing."""
+
+
+class RemoteOperations(Protocol):
+    """The same from outside the process, as the command line sees it; also `Unavailable` when nobody answers."""
+
+    def status(self) -> Status:
+        """See `Operations.status`."""
+
+    def explain(self, client: str, array: str | None = None) -> Explanation:
+        """See `Operations.explain`."""
+
+    def set_server(self, name: str, wish: Wish, deadline_seconds: float | None = None) -> ServerChange:
+        """See `Operations.set_server`."""
+
+    def reload(self) -> ReloadReport:
+        """See `Operations.reload`."""
+
+
+def to_json(value: object) -> Any:
+    """The value as dicts, lists, strings and numbers, under the same names."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(inner) for inner in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)
+
+
+T = TypeVar("T")
+
+
+def from_json(kind: type[T], data: object) -> T:
+    """What `to_json` gave, as a value again. Names it does not know are passed over: the other side may be newer."""
+    value: T = _read(kind, data, kind.__name__)
+    return value
+
+
+def _read(kind: Any, data: object, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin is UnionType:  # only ever "X | None"
+        inner = next(arm for arm in get_args(kind) if arm is not NoneType)
+        return None if data is None else _read(inner, data, where)
+    if origin is tuple:
+        return tuple(_read(get_args(kind)[0], item, where) for item in _expect(list, data, where))
+    if origin is Mapping:
+        return {key: _read(get_args(kind)[1], item, where) for key, item in _expect(dict, data, where).items()}
+    if is_dataclass(kind):
+        return _read_fields(kind, _expect(dict, data, where), where)
+    return _read_plain(kind, data, where)
+
+
+def _read_plain(kind: Any, data: object, where: str) -> Any:
+    if issubclass(kind, StrEnum):
+        try:
+            return kind(_expect(str, data, where))
+        except ValueError:
+            raise WireError("json", f"{where}: {data!r} is none of {', '.join(kind)}") from None
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    return _expect(kind, data, where)
+
+
+def _read_fields(kind: Any, data: dict[str, object], where: str) -> Any:
+    hints = get_type_hints(kind)
+    known = {}
+    for f in fields(kind):
+        if f.name in data:
+            known[f.name] = _read(hints[f.name], data[f.name], f"{where}.{f.name}")
+        elif f.default is MISSING and f.default_factory is MISSING:
+            raise WireError("json", f"{where}.{f.name} is missing")
+    return kind(**known)
+
+
+def _expect(kind: type[T], data: object, where: str) -> T:
+    if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
+        raise WireError("json", f"{where}: {kind.__name__} expected")
+    return data

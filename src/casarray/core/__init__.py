@@ -1,0 +1,1 @@
+"""The pure core: no sockets, files, clock, threads or randomness below here."""

@@ -1,0 +1,158 @@
+"""The configuration as values, with every default in sight. Reading the file is `core.config_file`'s business."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+
+from casarray.core.forwarding.table import Address
+
+Network = IPv4Network | IPv6Network
+
+
+class Mode(StrEnum):
+    """Who carries the packets."""
+
+    KERNEL = "kernel"
+    USERSPACE = "userspace"
+    AUTO = "auto"  # the kernel where it can be had, else userspace, and says so
+
+
+class ReturnPath(StrEnum):
+    """How a member's answers find their way back to the gateway."""
+
+    ROUTED = "routed"
+    MASQUERADE = "masquerade"
+
+
+class ProbeKind(StrEnum):
+    """The conversation that tells whether a service lives."""
+
+    TCP = "tcp"
+    HTTP = "http"
+    HTTPS = "https"
+    RPC = "rpc"
+    IMAP = "imap"
+    POP3 = "pop3"
+    SMTP = "smtp"
+    NONE = "none"
+
+
+class Panic(StrEnum):
+    """What to do when every member looks down."""
+
+    KEEP = "keep"  # go on with those that were last known good, loudly
+    REFUSE = "refuse"  # refuse clients
+
+
+class UnreadableMapper(StrEnum):
+    """What a client may reach whose endpoint-mapper answers are authenticated, so that they cannot be read."""
+
+    NOTHING = "nothing"
+    DYNAMIC_RANGE = "dynamic-range"  # its member's whole dynamic range
+
+
+class Wish(StrEnum):
+    """What the operator wants of a server."""
+
+    ACTIVE = "active"
+    DRAIN = "drain"  # pinned clients stay, no new ones
+    STANDBY = "standby"  # only when no active member is left
+    OUT = "out"  # nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The `[gateway]` table."""
+
+    name: str
+    mode: Mode = Mode.AUTO
+    return_path: ReturnPath = ReturnPath.ROUTED
+    source_addresses: tuple[Address, ...] = ()  # masquerade: the pool of source addresses
+    interface: str = "auto"
+    state: str = "/var/lib/casarray"
+    control: str = "/run/casarray.sock"
+    metrics: str = "127.0.0.1:9135"  # host:port; empty = none
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A site and the subnets that belong to it."""
+
+    name: str
+    subnets: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A TCP service of an array."""
+
+    name: str
+    port: int | None  # None: a dynamic RPC port, asked of the member's endpoint mapper
+    group: str
+    probe: ProbeKind = ProbeKind.TCP
+    required: bool = True  # a member without it is not eligible in its group
+    interfaces: tuple[str, ...] = ()  # probe rpc: "uuid/major.minor" of each interface that must be mapped and bindable
+    path: str = "/"  # probe http and https
+    status: tuple[int, ...] = (200,)  # probe http and https: the answers that mean up
+    mapper: bool = False  # this is the endpoint mapper: Python answers it, and its group has dynamic ports
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPolicy:
+    """When a service is called up or down. Seconds, counts."""
+
+    interval: float = 1.0
+    timeout: float = 0.8
+    rise: int = 2
+    fall: int = 2  # failures in a row; a refused connection counts as all of them
+    slow_start: float = 30.0  # a member that came up gets its full share of new clients after so long
+    hold: float = 10.0  # a member that went down three times within a minute stays down this long, doubling
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A client access array."""
+
+    name: str
+    fqdn: str
+    site: str
+    addresses: tuple[Address, ...]
+    services: tuple[Service, ...]  # profile and `[[array.service]]` already merged
+    profile: str = ""
+    affinity_timeout: int = 3 * 3600  # seconds
+    affinity_prefix4: int = 32
+    affinity_prefix6: int = 128
+    seed: int | None = None  # None: derived from the FQDN
+    slots: int = 16381
+    panic: Panic = Panic.KEEP
+    pinhole_timeout: int = 600  # seconds
+    unreadable_mapper: UnreadableMapper = UnreadableMapper.NOTHING
+    dynamic_ports: tuple[int, int] = (1024, 65535)  # first and last port a member may give out
+    mapper_timeout: float = 10.0  # seconds a client of the endpoint mapper may be silent or slow
+    mapper_connections_per_client: int = 64
+    health: HealthPolicy = field(default_factory=HealthPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A machine behind an array. A member of its site's array while it has the role `client-access`."""
+
+    name: str
+    site: str
+    addresses: tuple[Address, ...]  # one, or one of each family
+    weight: int = 100
+    roles: tuple[str, ...] = ("client-access",)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One whole configuration, checked."""
+
+    gateway: Gateway
+    sites: tuple[Site, ...]
+    arrays: tuple[Array, ...]
+    servers: tuple[Server, ...]
+
+    def members(self, array: Array) -> tuple[Server, ...]:
+        """The servers of the array's site that have the client-access role: computed, never stored."""
+        return tuple(s for s in self.servers if s.site == array.site and "client-access" in s.roles)

@@ -1,0 +1,367 @@
+"""Every key of the configuration file: its reader, what it means, an example. The manual's page is made from this.
+
+The key's default is that of the value class in `core.config`; a field that is called otherwise than its key says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from casarray.core import config
+from casarray.core import config_values as read
+from casarray.core.config import Mode, Panic, ProbeKind, ReturnPath, UnreadableMapper
+from casarray.core.config_values import Reader
+
+ROLES = ("client-access", "mailbox")
+
+_DAY = 86400.0
+_ADDRESSES = 'write a list of addresses, like ["10.11.0.100"]'
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of one table."""
+
+    name: str
+    read: Reader
+    meaning: str
+    example: str  # TOML
+    required: bool = False
+    field: str = ""  # of the value class, when it is not called like the key
+    default: str = ""  # TOML or words, when it is not simply the value class's
+
+    @property
+    def target(self) -> str:
+        """The field of the value class that the key fills."""
+        return self.field or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the file and the value class it becomes."""
+
+    header: str
+    kind: type[Any]
+    meaning: str
+    keys: tuple[Key, ...]
+
+    def key(self, name: str) -> Key | None:
+        """The key of that name."""
+        return next((key for key in self.keys if key.name == name), None)
+
+    def default_of(self, key: Key) -> str:
+        """The key's default as TOML (or in words), empty when the key is required."""
+        if key.required or key.default:
+            return key.default
+        found = next(f for f in fields(self.kind) if f.name == key.target)
+        value = found.default_factory() if found.default_factory is not MISSING else found.default
+        return toml_of(value, seconds=key.example.endswith(('s"', 'm"', 'h"', 'd"')))
+
+
+def toml_of(value: object, *, seconds: bool = False) -> str:
+    """A default value as it would be written in the file."""
+    if seconds and isinstance(value, int | float):
+        return f'"{read.duration_text(value)}"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(toml_of(element) for element in value)}]"
+    if isinstance(value, str | StrEnum):
+        return f'"{value}"'
+    return str(value)
+
+
+GATEWAY = Table(
+    "[gateway]",
+    config.Gateway,
+    "The gateway itself. Any of these can also be given in the environment: `CASARRAY_GATEWAY_MODE=userspace`.",
+    (
+        Key(
+            "name",
+            read.read_name,
+            "What this gateway is called in status, logs and metrics.",
+            '"gw1"',
+            default="the host's name",
+        ),
+        Key(
+            "mode",
+            read.choice(Mode),
+            "Who carries the packets: `kernel` (nftables), `userspace` (slower, needs no privileges), or `auto`: the "
+            "kernel where it can be had, else userspace, and says so.",
+            '"kernel"',
+        ),
+        Key(
+            "return_path",
+            read.choice(ReturnPath),
+            "How answers of the servers find back: `routed`: their route to the clients leads through this gateway, "
+            "and they see the clients' addresses; `masquerade`: they see an address of the gateway.",
+            '"masquerade"',
+        ),
+        Key(
+            "source_addresses",
+            read.list_of(read.read_address, _ADDRESSES, at_most=4096),
+            "With `masquerade`: the addresses that clients are hidden behind; one client always behind the same one. "
+            "Each address allows about 64,000 connections to one port of one server. Empty: the gateway's own address.",
+            '["10.12.0.240", "10.12.0.241"]',
+        ),
+        Key(
+            "interface",
+            read.read_link,
+            "Where the arrays' addresses are put when no interface has them, announced by ARP and ND. `auto` finds the "
+            "interface by the route; `none`: somebody else brings the addresses (keepalived, BGP).",
+            '"eth0"',
+        ),
+        Key(
+            "state",
+            read.read_file_path,
+            "Folder of what must survive: the embedded directory and the operators' wishes.",
+            '"/var/lib/casarray"',
+        ),
+        Key(
+            "control",
+            read.read_socket_path,
+            "The local control socket, mode 0660: who may write to it may operate the gateway.",
+            '"/run/casarray.sock"',
+        ),
+        Key(
+            "metrics",
+            read.read_endpoint,
+            "Where `/metrics`, `/healthz` and `/readyz` are served. Empty: nowhere.",
+            '"127.0.0.1:9135"',
+        ),
+    ),
+)
+
+SITE = Table(
+    "[[site]]",
+    config.Site,
+    "A site, as in Active Directory.",
+    (
+        Key("name", read.read_name, "Its name.", '"Paderborn"', required=True),
+        Key(
+            "subnets",
+            read.list_of(read.read_network, 'write a list of subnets, like ["10.11.0.0/24"]', at_most=4096),
+            "The subnets that belong to it. The array's own address should be in one of them.",
+            '["10.11.0.0/24", "10.12.0.0/24"]',
+        ),
+    ),
+)
+
+ARRAY = Table(
+    "[[array]]",
+    config.Array,
+    "An array: one name and address in front of all servers of its site. A site has exactly one.",
+    (
+        Key("name", read.read_name, "Its name. Do not change it later.", '"CAS"', required=True),
+        Key(
+            "fqdn",
+            read.read_fqdn,
+            "The name that clients are given. Only the inside should be able to resolve it, to `addresses`.",
+            '"cas.domain.tld"',
+            required=True,
+        ),
+        Key("site", read.read_name, "The site whose servers are its members.", '"Paderborn"', required=True),
+        Key(
+            "addresses",
+            read.list_of(read.read_address, _ADDRESSES, at_least=1, at_most=16),
+            "The addresses that clients connect to, IPv4, IPv6 or both.",
+            '["10.11.0.100"]',
+            required=True,
+        ),
+        Key(
+            "profile",
+            read.read_service_name,
+            "A named set of services, see [profiles](#profiles). `[[array.service]]` changes and adds to it.",
+            '"exchange-2010"',
+            default="none: only `[[array.service]]`",
+        ),
+        Key(
+            "without",
+            read.list_of(read.read_service_name, 'write a list of the profile\'s services, like ["https"]'),
+            "Services of the profile that this array does not offer.",
+            '["https"]',
+            default="[]",
+        ),
+        Key(
+            "affinity_timeout",
+            read.duration(1, 30 * _DAY, whole=True),
+            "So long after its last new connection a client is still led to the same server.",
+            '"3h"',
+        ),
+        Key(
+            "affinity_prefix4",
+            read.integer(8, 32),
+            "So many bits of an IPv4 address make it the same client: 24 keeps a whole /24 on one server.",
+            "24",
+        ),
+        Key("affinity_prefix6", read.integer(16, 128), "The same for IPv6.", "64"),
+        Key(
+            "seed",
+            read.integer(0, 0xFFFFFFFF),
+            "Seeds the choice of servers. The same on every gateway of the array, or clients move.",
+            "4660",
+            default="derived from `fqdn`",
+        ),
+        Key(
+            "slots",
+            read.integer(64, 65537),
+            "Size of the table that new clients are spread by; more slots follow the weights more closely.",
+            "65537",
+        ),
+        Key(
+            "panic",
+            read.choice(Panic),
+            "When every server looks down: `keep` goes on with those last known good, loudly; `refuse` refuses.",
+            '"refuse"',
+        ),
+        Key(
+            "pinhole_timeout",
+            read.duration(1, _DAY, whole=True),
+            "So long a client may open connections to a dynamic port it was told by the endpoint mapper.",
+            '"10m"',
+        ),
+        Key(
+            "unreadable_mapper",
+            read.choice(UnreadableMapper),
+            "What a client may reach whose endpoint-mapper answers are encrypted: `nothing` more, or its server's "
+            "whole `dynamic-range`.",
+            '"dynamic-range"',
+        ),
+        Key(
+            "dynamic_ports",
+            read.read_port_range,
+            "The ports that servers give out dynamically; a mapper's answer outside of them opens nothing.",
+            '"6005-65534"',
+            default='"1024-65535"',
+        ),
+        Key(
+            "mapper_timeout",
+            read.duration(0.1, 3600),
+            "A client of the endpoint mapper that is silent so long is disconnected.",
+            '"10s"',
+        ),
+        Key(
+            "mapper_connections_per_client",
+            read.integer(1, 65535),
+            "More connections of one client to the endpoint mapper are refused.",
+            "256",
+        ),
+    ),
+)
+
+HEALTH = Table(
+    "[array.health]",
+    config.HealthPolicy,
+    "When a service of this array counts as up or down.",
+    (
+        Key("interval", read.duration(0.05, 3600), "Time between two probes of one service on one server.", '"500ms"'),
+        Key("timeout", read.duration(0.01, 60), "A probe without an answer so long has failed.", '"250ms"'),
+        Key("rise", read.integer(1, 100), "So many good probes in a row make it up.", "3"),
+        Key(
+            "fall",
+            read.integer(1, 100),
+            "So many failed probes in a row make it down; a refused connection counts as all of them.",
+            "1",
+        ),
+        Key(
+            "slow_start",
+            read.duration(0, _DAY),
+            "A server that came up reaches its full share of new clients after so long.",
+            '"0s"',
+        ),
+        Key(
+            "hold",
+            read.duration(0, _DAY),
+            "A server that went down three times within a minute stays down so long, doubling each time.",
+            '"1m"',
+        ),
+    ),
+)
+
+SERVICE = Table(
+    "[[array.service]]",
+    config.Service,
+    "A service of the array. With the name of one in the profile it changes only the given keys; the names "
+    "http, https, imap, imaps, pop3, pop3s, smtp and submission bring their usual port and probe.",
+    (
+        Key("name", read.read_service_name, "Its name, unique in the array.", '"app"', required=True),
+        Key(
+            "port",
+            read.read_port,
+            "Its TCP port, the same on the array and on every server.",
+            "8081",
+            default="none: an RPC service on a dynamic port, found through its `interfaces`",
+        ),
+        Key(
+            "group",
+            read.read_group,
+            "Its affinity group: a client reaches all services of a group on one server, and they fail over together.",
+            '"web"',
+            default="a group of its own; without a port, the endpoint mapper's",
+        ),
+        Key(
+            "probe",
+            read.choice(ProbeKind),
+            "The conversation that tells whether it lives.",
+            '"http"',
+            default='"tcp"; without a port `"rpc"`',
+        ),
+        Key(
+            "required",
+            read.read_boolean,
+            "A server on which it is down gets no clients of its group.",
+            "false",
+        ),
+        Key(
+            "interfaces",
+            read.list_of(read.read_interface_id, "write a list of RPC interfaces", at_most=64),
+            "Probe `rpc`: every one must be registered with the endpoint mapper and accept a bind.",
+            '["f5cc5a18-4264-101a-8c59-08002b2f8426/56.0"]',
+        ),
+        Key("path", read.read_url_path, "Probe `http` and `https`: what is asked for.", '"/owa/healthcheck.htm"'),
+        Key(
+            "status",
+            read.list_of(read.integer(100, 599), "write a list of status codes, like [200, 401]", at_least=1),
+            "Probe `http` and `https`: the answers that mean up.",
+            "[200, 401]",
+        ),
+        Key(
+            "mapper",
+            read.read_boolean,
+            "It is the endpoint mapper: the gateway answers it, and opens the dynamic ports of its group.",
+            "true",
+        ),
+    ),
+)
+
+SERVER = Table(
+    "[[server]]",
+    config.Server,
+    "A machine. It is a member of its site's array while it has the role `client-access`.",
+    (
+        Key("name", read.read_name, "Its name.", '"cas1"', required=True),
+        Key("site", read.read_name, "The site it stands in.", '"Paderborn"', required=True),
+        Key(
+            "address",
+            read.one_or_list_of(read.read_address, 'write one address of each family, like ["10.12.0.21"]', at_most=2),
+            "Its address, or a list of one IPv4 and one IPv6 address.",
+            '["10.12.0.21", "2001:db8:12::21"]',
+            required=True,
+            field="addresses",
+        ),
+        Key("weight", read.integer(1, 10000), "Its share of new clients, relative to the other servers'.", "200"),
+        Key(
+            "roles",
+            read.list_of(read.one_of(ROLES), 'write a list of roles, like ["client-access", "mailbox"]'),
+            "What it does: `client-access`, `mailbox`.",
+            '["client-access", "mailbox"]',
+        ),
+    ),
+)
+
+TABLES = (GATEWAY, SITE, ARRAY, HEALTH, SERVICE, SERVER)
+
+#: What may stand at the top of the file, and inside an array beside its keys.
+TOP: Mapping[str, Table] = {"gateway": GATEWAY, "site": SITE, "array": ARRAY, "server": SERVER}
+IN_ARRAY: Mapping[str, Table] = {"health": HEALTH, "service": SERVICE}

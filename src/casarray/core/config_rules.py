@@ -1,0 +1,187 @@
+"""What the parts of a configuration may not do to each other: the rules that no single value can break."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from casarray.core.config import Array, Config, Gateway, ProbeKind, ReturnPath, Server, Site
+from casarray.core.config_services import nearest
+from casarray.core.config_values import Report, show
+from casarray.core.forwarding import nft
+from casarray.core.forwarding.table import MAX_MEMBER_ID, Address
+from casarray.core.toml_lines import Path
+
+
+@dataclass(slots=True)
+class Draft:
+    """The values that could be read, each with its place in the file."""
+
+    gateway: Gateway
+    sites: list[tuple[Path, Site]] = field(default_factory=list)
+    arrays: list[tuple[Path, Array]] = field(default_factory=list)
+    servers: list[tuple[Path, Server]] = field(default_factory=list)
+    #: Every site that the file names, also those in which something else is wrong.
+    site_names: frozenset[str] = frozenset()
+
+    def config(self) -> Config:
+        """The whole."""
+        return Config(
+            self.gateway,
+            tuple(site for _, site in self.sites),
+            tuple(array for _, array in self.arrays),
+            tuple(server for _, server in self.servers),
+        )
+
+
+def check_rules(draft: Draft, report: Report) -> None:
+    """Report every rule that the draft breaks."""
+    _check_gateway(draft.gateway, report)
+    for kind, named in (("site", draft.sites), ("array", draft.arrays), ("server", draft.servers)):
+        _check_names(kind, [(path, part.name) for path, part in named], report)
+    _check_names("array's host name", [(path, a.fqdn) for path, a in draft.arrays], report, key="fqdn")
+    _check_subnets(draft.sites, report)
+    _check_addresses(draft, report)
+    for path, site in [(p, a.site) for p, a in draft.arrays] + [(p, s.site) for p, s in draft.servers]:
+        _check_site(path, site, draft.site_names, report)
+    _check_one_array_per_site(draft.arrays, report)
+    for path, array in draft.arrays:
+        _check_members(path, array, draft.servers, report)
+
+
+def _check_gateway(gateway: Gateway, report: Report) -> None:
+    if gateway.source_addresses and gateway.return_path is not ReturnPath.MASQUERADE:
+        path = ("gateway", "source_addresses")
+        what = f'has no meaning with return_path "{gateway.return_path}"'
+        report.wrong(path, what, 'set return_path = "masquerade", or leave source_addresses out')
+
+
+def _check_names(kind: str, named: Iterable[tuple[Path, str]], report: Report, key: str = "name") -> None:
+    """Names are unique, also for those who do not tell capital letters from small ones."""
+    seen: dict[str, Path] = {}
+    for path, name in named:
+        folded = nft.names_taken(name) if kind == "array" else frozenset({name.casefold()})
+        if others := sorted(folded & seen.keys()):
+            what = f"{show(name)} is already the {'name of a' if key == 'name' else 'name of an'} {kind}"
+            if kind == "array":
+                what = f"{show(name)} is already the name of an array, or too close to one"
+            report.wrong((*path, key), f"{what} ({key_text(seen[others[0]])})", f"choose another {key}")
+        else:
+            seen |= dict.fromkeys(folded, path)
+
+
+def key_text(path: Path) -> str:
+    """``("array", 0, "addresses", 1)`` -> ``array[0].addresses[1]``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            bare = re.fullmatch(r"[A-Za-z0-9_-]{1,64}", part) is not None
+            text += ("." if text else "") + (part if bare else show(part))
+    return text
+
+
+def _check_subnets(sites: list[tuple[Path, Site]], report: Report) -> None:
+    owners: dict[object, Site] = {}
+    for path, site in sites:
+        for index, subnet in enumerate(site.subnets):
+            owner = owners.setdefault(subnet, site)
+            if owner is not site:
+                what = f"{subnet} belongs to the site {show(owner.name)} already"
+                report.wrong(
+                    (*path, "subnets", index), what, "a subnet belongs to one site: take it out of one of them"
+                )
+
+
+def _check_addresses(draft: Draft, report: Report) -> None:
+    """An address is one thing."""
+    owners: dict[Address, str] = {}
+    for path, array in draft.arrays:
+        for index, address in enumerate(array.addresses):
+            _own(owners, address, f"the array {show(array.name)}", (*path, "addresses", index), report)
+    for path, server in draft.servers:
+        for address in server.addresses:
+            _own(owners, address, f"the server {show(server.name)}", (*path, "address"), report)
+        families = [address.version for address in server.addresses]
+        if len(families) != len(set(families)):
+            what = f"two addresses are IPv{families[0]}"
+            report.wrong((*path, "address"), what, "write one address, or one of each family")
+    for index, address in enumerate(draft.gateway.source_addresses):
+        _own(owners, address, "the gateway's source addresses", ("gateway", "source_addresses", index), report)
+
+
+def _own(owners: dict[Address, str], address: Address, owner: str, path: Path, report: Report) -> None:
+    other = owners.setdefault(address, owner)
+    if other is not owner:
+        report.wrong(path, f"{address} belongs to {other} already", "write an address that nothing else has")
+
+
+def _check_site(path: Path, site: str, known: frozenset[str], report: Report) -> None:
+    if site in known:
+        return
+    close = nearest(site, known)
+    if close:
+        right = f"did you mean {show(close)}?"
+    elif known:
+        right = f"write one of {', '.join(show(name) for name in sorted(known)[:8])}, or add it as [[site]]"
+    else:
+        right = f"add [[site]] with name = {show(site)}"
+    report.wrong((*path, "site"), f"there is no site {show(site)}", right)
+
+
+def _check_one_array_per_site(arrays: list[tuple[Path, Array]], report: Report) -> None:
+    first: dict[str, tuple[Path, Array]] = {}
+    for path, array in arrays:
+        place, other = first.setdefault(array.site, (path, array))
+        if other is not array:
+            what = f"the site {show(array.site)} has the array {show(other.name)} ({key_text(place)}) already"
+            report.wrong((*path, "site"), what, "a site has one array: write another site, or make one array of both")
+
+
+def _check_members(path: Path, array: Array, servers: list[tuple[Path, Server]], report: Report) -> None:
+    members = [(p, s) for p, s in servers if s.site == array.site and "client-access" in s.roles]
+    if len(members) > MAX_MEMBER_ID:
+        what = f"the array would have {len(members)} members, and at most {MAX_MEMBER_ID} can be"
+        report.wrong((*path, "site"), what, "spread the servers over more sites")
+    for place, server in members:
+        for version in (4, 6):
+            vip = next((a for a in array.addresses if a.version == version), None)
+            if vip is not None and all(a.version != version for a in server.addresses):
+                what = f"{show(server.name)} has no IPv{version} address, and its array {show(array.name)} has {vip}"
+                report.wrong((*place, "address"), what, f"add the server's IPv{version} address: a list holds both")
+
+
+def advise(config: Config) -> tuple[str, ...]:
+    """What is allowed and probably not meant; one sentence each."""
+    notes = []
+    if not config.arrays:
+        notes.append("there is no array: the gateway will forward nothing until one is added as [[array]]")
+    subnets = {site.name: site.subnets for site in config.sites}
+    for array in config.arrays:
+        members = config.members(array)
+        if not members:
+            notes.append(f"array {array.name} has no servers: add [[server]] with site = {show(array.site)}")
+        elif len(members) == 1:
+            notes.append(f"array {array.name} has one server only: when it is down, nobody serves")
+        site = subnets[array.site]
+        notes.extend(
+            f"array {array.name}: {address} is in no subnet of the site {array.site}, so clients may think it elsewhere"
+            for address in array.addresses
+            if site and not any(address in subnet for subnet in site)
+        )
+        watched = {
+            service.group for service in array.services if service.required and service.probe is not ProbeKind.NONE
+        }
+        notes.extend(
+            f"array {array.name}: no required service of the group {group} is probed, so its servers always count as up"
+            for group in sorted({service.group for service in array.services} - watched)
+        )
+        if array.health.timeout > array.health.interval:
+            notes.append(f"array {array.name}: health.timeout is longer than health.interval; verdicts come later")
+    sites = {array.site for array in config.arrays}
+    notes.extend(
+        f"server {server.name} is in no array: its site {server.site} has none"
+        for server in config.servers
+        if server.site not in sites and "client-access" in server.roles
+    )
+    return tuple(notes)

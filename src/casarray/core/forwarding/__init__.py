@@ -1,0 +1,1 @@
+"""What the kernel should be doing, as values."""

@@ -1,0 +1,1 @@
+"""One relayed connection, as events in and commands out."""

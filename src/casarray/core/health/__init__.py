@@ -1,0 +1,1 @@
+"""May this server be used."""

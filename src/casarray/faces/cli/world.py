@@ -1,0 +1,98 @@
+"""What the command line needs of the world; `main` brings it, tests bring their own.
+
+Nothing here is imported before a command needs it, so that `casarray status` starts at once.
+"""
+
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from casarray.app.operations import RemoteOperations
+from casarray.core.errors import ConfigError
+from casarray.core.forwarding.table import Address
+
+if TYPE_CHECKING:
+    from casarray.core.survey import Offer
+
+DEFAULT_CONFIG = "/etc/casarray/casarray.toml"
+DEFAULT_CONTROL = "/run/casarray.sock"
+SERVICE_CONTROL = "/run/casarray/control.sock"  # of the systemd unit, whose user may not write to /run itself
+CONTROL_VARIABLE = "CASARRAY_GATEWAY_CONTROL"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The outside of the command line."""
+
+    connect: Callable[[str], RemoteOperations]  # path of a control socket -> the gateway behind it
+    run: Callable[[str, bool], int]  # path of a configuration, log as JSON -> exit code
+    remove: Callable[[str], Sequence[str]]  # path of a configuration -> what was taken away, a sentence each
+    survey: Callable[[Mapping[str, Address]], "Sequence[Offer]"]  # server name -> address -> what each really offers
+    environment: Mapping[str, str]
+    default_config: str = DEFAULT_CONFIG
+    default_control: str = DEFAULT_CONTROL
+    service_control: str = SERVICE_CONTROL
+
+
+def world(context: typer.Context) -> World:
+    """The world that this command was started with."""
+    found = context.find_object(World)
+    assert found is not None
+    return found
+
+
+def gateway(context: typer.Context, control: str | None) -> RemoteOperations:
+    """The gateway that the options mean."""
+    around = world(context)
+    return around.connect(control_path(around, control))
+
+
+def control_path(around: World, given: str | None) -> str:
+    """The control socket: as given, or that of the configuration given, of the environment, of the default one."""
+    if given is not None:
+        return _control_in(Path(given)) or around.default_control if Path(given).is_file() else given
+    if found := around.environment.get(CONTROL_VARIABLE):
+        return found
+    try:
+        named = _control_in(Path(around.default_config))
+    except ConfigError:  # it is not there, or it is not ours to read: no reason not to try the usual places
+        named = None
+    if named is None and not Path(around.default_control).exists() and Path(around.service_control).exists():
+        return around.service_control
+    return named or around.default_control
+
+
+def _control_in(path: Path) -> str | None:
+    """`gateway.control` in a configuration; the rest of the file may be as wrong as it likes."""
+    try:
+        gateway_table = tomllib.loads(read_text(path)).get("gateway")
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path} is not TOML; see casarray check -c {path}") from None
+    control = gateway_table.get("control") if isinstance(gateway_table, dict) else None
+    return control if isinstance(control, str) else None
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration file, or a `ConfigError` that says why not."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}; write one with casarray init, or name yours with -c") from None
+    except PermissionError:
+        raise ConfigError(f"no right to read {path}; use sudo, or name another file with -c") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: this is not UTF-8; save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; name the configuration with -c") from None
+
+
+def host_name() -> str:
+    """What this machine is called, without its domain."""
+    return re.sub(r"[^\w-]", "", socket.gethostname().partition(".")[0]) or "gateway"

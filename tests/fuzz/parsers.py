@@ -1,0 +1,264 @@
+"""Everything that parses bytes from the network, as functions that may end in a value or in the error they promise.
+
+Run as a program it feeds them without end, or for some seconds: with atheris where that can be imported, which follows
+the coverage, else with bytes spoilt at random.
+
+    python -m tests.fuzz.parsers 60            all of them, 60 seconds in all
+    python -m tests.fuzz.parsers 60 inspection
+"""
+
+import contextlib
+import importlib.util
+import pkgutil
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from tests.core.dcerpc.conftest import read_capture
+
+from casarray.core.config import ProbeKind, Service
+from casarray.core.dcerpc import interfaces
+from casarray.core.dcerpc.association import AssociationView, Broken, RpcClient, RpcServer
+from casarray.core.dcerpc.endpoint_map import EndpointMap
+from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
+from casarray.core.dcerpc.interfaces.epm import EPM, EPT_LOOKUP, Entry, EptLookup, EptMapReply
+from casarray.core.dcerpc.interfaces.mgmt import MGMT
+from casarray.core.dcerpc.pdu import (
+    AlterContextResponse,
+    Auth,
+    BindAck,
+    BindNak,
+    ContextResult,
+    Fault,
+    Request,
+    Response,
+    decode_pdu,
+    take_pdu,
+)
+from casarray.core.dcerpc.syntax import NDR, NDR64
+from casarray.core.dcerpc.tower import Tower
+from casarray.core.errors import OutOfTurn, WireError
+from casarray.core.gateway.epm_inspection import InspectionLimits, MapperInspection, PortPolicy
+from casarray.core.gateway.layer import Close
+from casarray.core.health.certificate import expires
+from casarray.core.health.conversation import Answer, Ask, Failure, Talk
+from casarray.core.health.probes import Target, conversation
+
+CAPTURES = ("mapper_bind", "mapper_bind_ack", "ept_map_emsmdb", "ept_map_emsmdb_reply", "ept_map_nothing_reply")
+BIND, BIND_ACK, MAP, ANSWER, NOTHING = (read_capture(name) for name in CAPTURES)
+ENTRIES = tuple(Entry(Tower.tcp(EMSMDB, 50000 + n, IPv4Address("10.12.0.21")), f"number {n}") for n in range(4))
+
+
+@dataclass(frozen=True, slots=True)
+class Parser:
+    """One parser. ``feed`` returns for any bytes whatever; ``seeds`` are right ones to begin from."""
+
+    feed: Callable[[bytes], object]
+    seeds: tuple[bytes, ...]
+
+
+class Decoder(Protocol):
+    """A class whose instances travel in a stub."""
+
+    def __call__(self, stub: bytes, order: str, ndr64: bool) -> object:
+        """Its ``decode``."""
+
+
+def _or_wire_error(decode: Callable[[bytes], object]) -> Callable[[bytes], None]:
+    def feed(data: bytes) -> None:
+        with contextlib.suppress(WireError):
+            decode(data)
+
+    return feed
+
+
+def _pdu(data: bytes) -> None:
+    """What was read and is written again reads the same."""
+    pdu = decode_pdu(data)
+    assert decode_pdu(pdu.encode()) == pdu
+
+
+def _stream(data: bytes) -> None:
+    buffer = bytearray(data)
+    while take_pdu(buffer) is not None:
+        pass
+
+
+def _stub(decode: Decoder) -> Callable[[bytes], None]:
+    def feed(data: bytes) -> None:
+        for order in ("little", "big"):
+            for ndr64 in (False, True):
+                _or_wire_error(lambda stub, order=order, ndr64=ndr64: decode(stub, order, ndr64))(data)  # type: ignore[misc]
+
+    return feed
+
+
+def _client(data: bytes) -> None:
+    client = RpcClient()
+    client.bind(EPM)
+    for at in range(0, len(data) or 1, 97):
+        if any(isinstance(event, Broken) for event in client.receive(data[at : at + 97])):
+            return
+
+
+def _server(data: bytes) -> None:
+    server = RpcServer({EPM: EndpointMap(ENTRIES)}, transfer=(NDR64, NDR))
+    for at in range(0, len(data) or 1, 97):
+        if not server.closed:
+            server.serve(data[at : at + 97])
+
+
+def _view(data: bytes) -> None:
+    """The first octet of each chunk says who speaks."""
+    view = AssociationView()
+    buffers = bytearray(), bytearray()
+    try:
+        for at in range(0, len(data), 120):
+            side = data[at] & 1
+            buffers[side].extend(data[at + 1 : at + 120])
+            while (pdu := take_pdu(buffers[side])) is not None:
+                (view.client_pdu if side else view.server_pdu)(pdu)
+    except (WireError, OutOfTurn):
+        return
+
+
+def _inspection(data: bytes) -> None:
+    """From a server, to a client that has bound and asked twice; then the same bytes from the client."""
+    layer = MapperInspection(IPv4Address("10.11.0.100"), PortPolicy(), InspectionLimits(held=8192))
+    commands = layer.from_client(BIND) + layer.from_server(BIND_ACK) + layer.from_client(MAP)
+    commands += layer.from_client(Request(call_id=2, context_id=0, opnum=EPT_LOOKUP, stub=b"").encode())
+    assert not any(isinstance(command, Close) for command in commands)
+    for at in range(0, len(data) or 1, 97):
+        commands += layer.from_server(data[at : at + 97])
+    commands += layer.from_client(data) + layer.client_closed() + layer.server_closed()
+    assert sum(isinstance(command, Close) for command in commands) == 1
+
+
+def _conversation(service: Service) -> Callable[[bytes], None]:
+    """A server under health's eyes that says this, in pieces, whatever it is told."""
+
+    def feed(data: bytes) -> None:
+        talk = Talk("cas1", conversation(Target("cas1", (IPv4Address("10.12.0.21"),), service, 135)))
+        pieces = [data[at : at + 97] for at in range(0, len(data), 97)]
+        step = talk.begin()
+        while not isinstance(step, Answer):
+            if isinstance(step, Ask):
+                step = talk.go_on(pieces.pop(0)) if pieces else talk.fail(Failure.CLOSED)
+            else:
+                step = talk.go_on(b"")
+
+    return feed
+
+
+def _answers() -> Iterator[bytes]:
+    """What servers send, right."""
+    yield from (BIND_ACK, ANSWER, NOTHING, BIND_ACK + ANSWER)
+    yield BindNak(call_id=1, reason=4).encode()
+    yield AlterContextResponse(call_id=1, results=(ContextResult(0, 0, NDR),)).encode()
+    yield BindAck(call_id=1, results=(ContextResult(0, 0, NDR64), ContextResult(3, 3, NDR))).encode()
+    yield Fault(call_id=1, status=0x1C010003).encode()
+    yield Response(call_id=1, context_id=0, stub=bytes(40), auth=Auth(10, 5, 0, bytes(16))).encode()
+    yield Response(call_id=2, order="big", context_id=0, stub=EptMapReply((ENTRIES[0].tower,)).encode("big")).encode()  # type: ignore[arg-type]
+
+
+def _questions() -> Iterator[bytes]:
+    """What clients send, right."""
+    yield from (BIND, MAP, BIND + MAP)
+    client = RpcClient()
+    yield client.bind(EPM, MGMT, transfer=(NDR, NDR64), features=3)
+    yield Request(call_id=1, context_id=0, opnum=EPT_LOOKUP, stub=EptLookup().encode()).encode()
+
+
+def _decoders() -> Iterator[tuple[str, Callable[[bytes], None]]]:
+    """Every stub of every interface."""
+    for found in pkgutil.iter_modules(interfaces.__path__, f"{interfaces.__name__}."):
+        for name, member in vars(import_module(found.name)).items():
+            if isinstance(member, type) and member.__module__ == found.name and hasattr(member, "decode"):
+                yield name, _stub(member.decode)
+
+
+ANSWERS, QUESTIONS = tuple(_answers()), tuple(_questions())
+STUBS = tuple(pdu[24:] for pdu in (*ANSWERS, *QUESTIONS) if pdu[2] in (0, 2))
+HTTP = (
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nServer: x\r\n\r\n",
+    b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n",
+)
+MAIL = (b"* OK ready\r\n", b"+OK ready\r\n", b"220-a\r\n220 b\r\n250-c\r\n250 d\r\n")
+DER = (bytes.fromhex("3082000a3003020101300302010130") + b"170d" + b"261122000000Z",)
+
+PARSERS: Mapping[str, Parser] = {
+    "pdu": Parser(_or_wire_error(_pdu), ANSWERS + QUESTIONS),
+    "stream": Parser(_or_wire_error(_stream), ANSWERS + QUESTIONS),
+    "tower": Parser(_or_wire_error(Tower.decode), (MAP[56:131], Tower.pipe(EMSMDB, r"\pipe\x", "CAS1").encode())),
+    **{name: Parser(feed, STUBS) for name, feed in _decoders()},
+    "client": Parser(_client, ANSWERS),
+    "server": Parser(_server, QUESTIONS),
+    "view": Parser(_view, tuple(b"\x01" + q for q in QUESTIONS)),
+    "inspection": Parser(_inspection, ANSWERS),
+    "probe rpc": Parser(_conversation(Service("rpc", 5001, "rpc", ProbeKind.RPC, interfaces=(str(EMSMDB),))), ANSWERS),
+    "probe http": Parser(_conversation(Service("web", 80, "web", ProbeKind.HTTP)), HTTP),
+    "probe imap": Parser(_conversation(Service("imap", 143, "mail", ProbeKind.IMAP)), MAIL),
+    "probe pop3": Parser(_conversation(Service("pop3", 110, "mail", ProbeKind.POP3)), MAIL),
+    "probe smtp": Parser(_conversation(Service("smtp", 25, "mail", ProbeKind.SMTP)), MAIL),
+    "certificate": Parser(expires, DER),
+}
+
+
+def spoil(seed: bytes, chance: random.Random) -> bytes:
+    """The seed with a few octets changed, cut, doubled or put in."""
+    data = bytearray(seed)
+    for _ in range(chance.randint(1, 5)):
+        at = chance.randrange(len(data) + 1)
+        match chance.randrange(6):
+            case 0 if data:
+                data[min(at, len(data) - 1)] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+            case 1 if data:
+                data[min(at, len(data) - 1)] ^= 1 << chance.randrange(8)
+            case 2:
+                del data[at : at + chance.randint(1, 16)]
+            case 3:
+                data[at:at] = chance.randbytes(chance.randint(1, 16))
+            case 4:
+                data[at:at] = data[at : at + chance.randint(1, 64)]
+            case _:
+                del data[at:]
+    return bytes(data)
+
+
+def feed_for(seconds: float, names: Iterable[str], chance: random.Random) -> int:
+    """Feed these parsers, in turn, for so long in all; how many inputs it were. What breaks one is printed."""
+    chosen = [PARSERS[name] for name in names]
+    fed, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        for parser in chosen:
+            data = spoil(chance.choice(parser.seeds), chance)
+            try:
+                parser.feed(data)
+            except BaseException:
+                print(f"broken by {data.hex()}", file=sys.stderr)
+                raise
+            fed += 1
+    return fed
+
+
+def main(arguments: list[str]) -> None:
+    """See above."""
+    seconds = float(arguments[0]) if arguments else 60.0
+    names = arguments[1:] or list(PARSERS)
+    if importlib.util.find_spec("atheris") is None:
+        print(f"{feed_for(seconds, names, random.Random())} inputs, nothing broken")
+        return
+    atheris = import_module("atheris")
+    atheris.instrument_all()
+    feeds = [PARSERS[name].feed for name in names]
+    atheris.Setup([sys.argv[0], f"-max_total_time={int(seconds)}"], lambda data: [feed(data) for feed in feeds])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
