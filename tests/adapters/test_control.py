@@ -19,9 +19,10 @@ from tests.faces.fake_gateway import STATUS, FakeGateway, SlowGateway, serving
 
 from casarray.adapters.control import LONGEST_BODY, ControlServer, listen_unix
 from casarray.adapters.control_client import ControlClient
-from casarray.app.operations import Status, from_json, to_json
+from casarray.app.operations import Status
 from casarray.core.config import Wish
 from casarray.core.errors import ConfigError, Conflict, Denied, NotFound, Unavailable, WireError
+from casarray.core.records import from_json, to_json
 
 
 @asynccontextmanager

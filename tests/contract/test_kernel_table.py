@@ -645,6 +645,14 @@ async def test_pins_can_be_saved_and_put_back(site: "Site", forwarder: KernelFor
     await again.close(keep=True)
 
 
+async def test_a_void_pin_stays_while_nobody_else_may_have_its_client(site: "Site", forwarder: KernelForwarder) -> None:
+    wanted = first_group(table(site), slots=(0,) * 3, backup=(0,) * 3, nodes=frozenset({2, 3}))
+    await put(forwarder, wanted)
+    forwarder.pin("rpc", ip_address(site.plan.client(0)), 1)
+    assert site.ask(site.plan.client(0), 5000) == "refused"
+    assert forwarder.pinned("rpc", ip_address(site.plan.client(0))) == 1
+
+
 async def test_pins_are_renewed_while_their_clients_are_connected(site: "Site", forwarder: KernelForwarder) -> None:
     wanted = first_group(table(site), affinity_seconds=100)
     await put(forwarder, wanted)

@@ -16,12 +16,13 @@ from tests.faces.fake_gateway import CAS1, STATUS, FakeGateway, serving
 from typer.testing import CliRunner
 
 from casarray.adapters.control_client import ControlClient
-from casarray.app.operations import ReloadReport, Status, from_json
+from casarray.app.operations import ReloadReport, Status
 from casarray.core.config import Wish
 from casarray.core.config_file import load_config
 from casarray.core.errors import ConfigError
 from casarray.core.forwarding.table import Address
 from casarray.core.profiles import EMSMDB, NSPI
+from casarray.core.records import from_json
 from casarray.core.survey import Found, Interface, Offer
 from casarray.faces.cli.app import cli
 from casarray.faces.cli.top import rates

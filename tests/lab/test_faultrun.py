@@ -87,6 +87,16 @@ def test_what_clients_felt_belongs_to_the_fault_that_was_going_on(tmp_path: Path
     assert acts[2].count(["rpc", "ab"]) == 0
 
 
+def test_a_port_that_was_not_used_since_a_member_was_away_is_that_faults(tmp_path: Path) -> None:
+    path = tmp_path / "load0.jsonl"
+    failed = {"event": "failed", "service": "ab", "why": "refused"}
+    events = [{"at": 3.5, "proven": 0.4, **failed}, {"at": 3.6, "proven": 2.1, **failed}, {"at": 4.5, **failed}]
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    acts = [Act("killed", 1.0, 2.0), Act("drained", 2.0, 3.0, gentle=True), Act("reload", 3.0, 5.0, gentle=True)]
+    feel(acts, [path])
+    assert [act.count(["ab"]) for act in acts] == [1, 0, 2]
+
+
 def test_faults_of_one_kind_are_told_together() -> None:
     acts = [
         Act("cas1 killed", 1.0, 2.0, victim="cas1", answered=3, felt=Counter({"rpc refused": 1})),

@@ -31,9 +31,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from casarray.adapters.prometheus import CONTENT_TYPE, exposition
-from casarray.app.operations import Operations, to_json
+from casarray.app.operations import Operations
 from casarray.core.config import Wish
 from casarray.core.errors import CasarrayError, ConfigError, Conflict, Denied, NotFound, Unavailable, WireError
+from casarray.core.records import to_json
 
 SOCKET_MODE = 0o660
 LONGEST_BODY = 4096

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from casarray.app.operations import Explanation, ReloadReport, ServerChange, Status, from_json
+from casarray.app.operations import Explanation, ReloadReport, ServerChange, Status
 from casarray.core.config import Wish
 from casarray.core.errors import CasarrayError, ConfigError, Conflict, Denied, NotFound, Unavailable
+from casarray.core.records import from_json
 
 LONGEST_ANSWER = 64 << 20
 QUICK_SECONDS = 10.0

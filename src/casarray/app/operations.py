@@ -1,17 +1,14 @@
 """What people and programs may ask of a running gateway, and what they are told.
 
 The gateway fulfils `Operations`; the control socket carries it, the command line and the metrics are built on it.
-Everything told is a frozen value that travels as JSON under the same names (`to_json`, `from_json`).
+Everything told is a frozen value that travels as JSON under the same names (`core.records`).
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from enum import StrEnum
-from types import NoneType, UnionType
-from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from casarray.core.config import Wish
-from casarray.core.errors import WireError
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,69 +195,3 @@ class RemoteOperations(Protocol):
 
     def reload(self) -> ReloadReport:
         """See `Operations.reload`."""
-
-
-def to_json(value: object) -> Any:
-    """The value as dicts, lists, strings and numbers, under the same names."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_json(inner) for key, inner in value.items()}
-    if isinstance(value, tuple | list):
-        return [to_json(inner) for inner in value]
-    if isinstance(value, StrEnum):
-        return value.value
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return str(value)
-
-
-T = TypeVar("T")
-
-
-def from_json(kind: type[T], data: object) -> T:
-    """What `to_json` gave, as a value again. Names it does not know are passed over: the other side may be newer."""
-    value: T = _read(kind, data, kind.__name__)
-    return value
-
-
-def _read(kind: Any, data: object, where: str) -> Any:
-    origin = get_origin(kind)
-    if origin is UnionType:  # only ever "X | None"
-        inner = next(arm for arm in get_args(kind) if arm is not NoneType)
-        return None if data is None else _read(inner, data, where)
-    if origin is tuple:
-        return tuple(_read(get_args(kind)[0], item, where) for item in _expect(list, data, where))
-    if origin is Mapping:
-        return {key: _read(get_args(kind)[1], item, where) for key, item in _expect(dict, data, where).items()}
-    if is_dataclass(kind):
-        return _read_fields(kind, _expect(dict, data, where), where)
-    return _read_plain(kind, data, where)
-
-
-def _read_plain(kind: Any, data: object, where: str) -> Any:
-    if issubclass(kind, StrEnum):
-        try:
-            return kind(_expect(str, data, where))
-        except ValueError:
-            raise WireError("json", f"{where}: {data!r} is none of {', '.join(kind)}") from None
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
-    return _expect(kind, data, where)
-
-
-def _read_fields(kind: Any, data: dict[str, object], where: str) -> Any:
-    hints = get_type_hints(kind)
-    known = {}
-    for f in fields(kind):
-        if f.name in data:
-            known[f.name] = _read(hints[f.name], data[f.name], f"{where}.{f.name}")
-        elif f.default is MISSING and f.default_factory is MISSING:
-            raise WireError("json", f"{where}.{f.name} is missing")
-    return kind(**known)
-
-
-def _expect(kind: type[T], data: object, where: str) -> T:
-    if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
-        raise WireError("json", f"{where}: {kind.__name__} expected")
-    return data

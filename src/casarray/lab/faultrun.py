@@ -295,7 +295,11 @@ async def everything(run: Run, options: argparse.Namespace) -> None:
 
 
 def feel(acts: Sequence[Act], paths: Iterable[Path]) -> None:
-    """Sort what the clients wrote down by the fault that was going on."""
+    """Sort what the clients wrote down by the fault that was going on.
+
+    A dynamic port that was neither learnt nor used since a member was away is a leftover of that fault, whenever the
+    client tries it again: it named a member that the client has lost.
+    """
     starts = [act.since for act in acts]
     for path in paths:
         at = 0
@@ -307,7 +311,13 @@ def feel(acts: Sequence[Act], paths: Iterable[Path]) -> None:
                     acts[at].answered += 1
                 elif line["event"] in ("failed", "lost"):
                     service = "standing" if line["event"] == "lost" else line["service"]
-                    acts[at].felt[f"{service} {line['why']}"] += 1
+                    acts[_cause(acts, at, line)].felt[f"{service} {line['why']}"] += 1
+
+
+def _cause(acts: Sequence[Act], at: int, line: Mapping[str, Any]) -> int:
+    """Which fault a failure belongs to: the one going on, or the last harsh one if the port is a leftover of it."""
+    harsh = next((number for number in range(at, -1, -1) if not acts[number].gentle), at)
+    return harsh if line.get("proven", acts[harsh].until) < acts[harsh].until else at
 
 
 def conclude(run: Run, options: argparse.Namespace) -> bool:

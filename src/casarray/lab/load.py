@@ -58,6 +58,7 @@ class Client:
     vip: str
     source: str | None
     book_port: int = 0  # 0: not known, or no longer
+    proven: float = 0.0  # when that port was learnt, or served last; monotonic
     turn: int = 0
     member: str = ""  # where it was answered last
     requests: dict[str, bytes] = field(default_factory=dict)
@@ -250,6 +251,8 @@ class Load:
             self._fail(attempt, f"unreadable: {error}")
             return
         self.answered[service] += 1
+        if service != "rpc":
+            client.proven = time.monotonic()
         if self.keep_seconds:
             self.seconds.append(time.monotonic() - attempt.since)
         if member:
@@ -278,7 +281,8 @@ class Load:
     def _fail(self, attempt: Attempt, why: str) -> None:
         standing = attempt.stage == 3
         self.failed[f"{'standing' if standing else attempt.service} {why}"] += 1
-        self._note("lost" if standing else "failed", attempt, why=why)
+        proven = {"proven": attempt.client.proven} if attempt.service == "ab" else {}
+        self._note("lost" if standing else "failed", attempt, why=why, **proven)
         if attempt.service == "ab":
             attempt.client.book_port = 0  # perhaps the server was started anew, and has another port
         self._close(attempt)

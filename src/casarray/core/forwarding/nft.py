@@ -311,11 +311,13 @@ def _steer(table: Table, group: Group, version: int) -> Iterator[str]:
     yield f"meta priority vmap @{nodes}"
     # Whoever comes this far has no pin or a void one. `update` renews what is there without changing its value, so a
     # void pin must go first; else the client would go back when the member does, with its sessions somewhere else.
-    yield f"delete @{pin_map(group.name, version)} {{ {client} : none }}"
+    # It goes in the rule that found a slot: `delete` also finds pins that are just being put and not yet in force, so
+    # while a lost table is restored, pins first and slots last, nothing may be deleted.
+    void = f"delete @{pin_map(group.name, version)} {{ {client} : none }}"
     for choice in (slots_map(group.name), backup_map(group.name)):
         # A seed must be given: without one, each load of the rules draws another, and every client moves.
         yield (f"meta priority set jhash {client} mod {len(group.slots)} seed {table.seed:#x} offset {SLOT_OFFSET}")
-        yield f"meta priority set meta priority map @{choice}"
+        yield f"meta priority set meta priority map @{choice} {void}"
         yield f"meta priority vmap @{nodes}"
 
 

@@ -9,8 +9,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from casarray.app.operations import to_json
 from casarray.core.config_values import duration_text
+from casarray.core.records import to_json
 
 GOOD, BAD, DIM, CAUTION = "green", "bold red", "dim", "yellow"
 WIDE = 240  # a pipe has no width; nothing should be cut for it

@@ -10,8 +10,9 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from casarray.app.operations import GroupStatus, RemoteOperations, Status, to_json
+from casarray.app.operations import GroupStatus, RemoteOperations, Status
 from casarray.core.errors import Unavailable
+from casarray.core.records import to_json
 from casarray.faces.cli.options import AsJson, Control, duration
 from casarray.faces.cli.output import BAD, CAUTION, DIM, console, count, percent, show, table
 from casarray.faces.cli.status import (
