@@ -33,6 +33,10 @@ class Conflict(CasarrayError):
     """It would contradict something that is already there."""
 
 
+class MovedOn(Conflict):
+    """Somebody else changed it since it was looked at: look again, and decide again."""
+
+
 class Unavailable(CasarrayError):
     """Not now; trying again may help."""
 

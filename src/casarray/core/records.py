@@ -7,6 +7,7 @@ string-keyed mappings, and ``None`` where its type says so.
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -81,7 +82,7 @@ def _read_plain(kind: Any, data: object, where: str) -> Any:
 
 
 def _read_fields(kind: Any, data: dict[str, object], where: str) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     known = {}
     for f in fields(kind):
         if f.name in data:
@@ -89,6 +90,11 @@ def _read_fields(kind: Any, data: dict[str, object], where: str) -> Any:
         elif f.default is MISSING and f.default_factory is MISSING:
             raise WireError("json", f"{where}.{f.name} is missing")
     return kind(**known)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _expect(kind: type[T], data: object, where: str) -> T:

@@ -1,0 +1,1 @@
+"""The cmdlets of an Exchange administrator, over the same use cases as every other face."""

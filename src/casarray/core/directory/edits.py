@@ -1,0 +1,209 @@
+"""What administrators do to a directory: each a function from one directory to the next, or the reason why not.
+
+These see to defaults and to what hangs together; whether the result may stand is for `rules.check` to say.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from casarray.core.directory.lookup import by_fqdn, usual_rpc_server
+from casarray.core.directory.model import (
+    CLIENT_ACCESS,
+    MAILBOX,
+    ROLES,
+    Array,
+    AvailabilityGroup,
+    Copy,
+    Database,
+    Directory,
+    Kind,
+    RpcClientAccess,
+    Server,
+    Subnet,
+    Thing,
+    key,
+)
+from casarray.core.directory.rules import find, missing
+from casarray.core.errors import Conflict, NotFound
+
+
+def new(directory: Directory, *things: Thing) -> Directory:
+    """Make these. `Conflict` if one of that kind and name is there."""
+    for thing in things:
+        other = directory.get(thing.KIND, thing.name)
+        if isinstance(other, Subnet):
+            raise Conflict(f"the subnet {other.name} is there already: it belongs to the site {other.site}")
+        if other is not None:
+            raise Conflict(f"there is a {thing.KIND} {other.name} already")
+    return directory.put(*things)
+
+
+def new_array(directory: Directory, name: str, fqdn: str, site: str, **more: Any) -> Directory:
+    """An array for a site. The name of the site is written as the site has it."""
+    return new(directory, Array(name, fqdn, find(directory, Kind.SITE, site).name, **more))
+
+
+def new_server(
+    directory: Directory, name: str, fqdn: str, site: str, roles: Sequence[str] = (CLIENT_ACCESS,), **more: Any
+) -> Directory:
+    """A server; with client access it becomes a member of its site's array."""
+    roles = tuple(role for role in ROLES if role in roles)
+    access = RpcClientAccess() if CLIENT_ACCESS in roles else None
+    fields = {"rpc_client_access": access} | more
+    return new(directory, Server(name, fqdn, find(directory, Kind.SITE, site).name, roles, **fields))
+
+
+def new_database(
+    directory: Directory,
+    name: str,
+    server: str,
+    copies: Sequence[Copy] = (),
+    rpc_client_access_server: str = "",
+    **more: Any,
+) -> Directory:
+    """A mailbox database on a server; its clients are told the array of the server's site by itself."""
+    home = find(directory, Kind.SERVER, server)
+    assert isinstance(home, Server)
+    told = rpc_client_access_server
+    return new(
+        directory,
+        Database(
+            name,
+            home.name,
+            _ordered(copies or (Copy(home.name),)),
+            rpc_server(directory, told) if told else usual_rpc_server(directory, home),
+            **more,
+        ),
+    )
+
+
+def rpc_server(directory: Directory, text: str) -> str:
+    """The FQDN of the array or client-access server that was meant, by its FQDN or name."""
+    thing = by_fqdn(directory, text) or directory.arrays.get(key(text)) or directory.servers.get(key(text))
+    if thing is None:
+        known = [t.fqdn for t in (*directory.arrays.values(), *directory.servers.values())]
+        raise NotFound(missing("array or client-access server", text, known))
+    if isinstance(thing, Server) and CLIENT_ACCESS not in thing.roles:
+        raise Conflict(f"the server {thing.name} has no client-access role: name an array or a client-access server")
+    return thing.fqdn
+
+
+def change(directory: Directory, kind: Kind, name: str, **fields: Any) -> Directory:
+    """Give a thing other values. A new name is followed by everything that refers to it."""
+    thing = find(directory, kind, name)
+    if "site" in fields:
+        fields["site"] = find(directory, Kind.SITE, fields["site"]).name
+    if "rpc_client_access_server" in fields:
+        fields["rpc_client_access_server"] = rpc_server(directory, fields["rpc_client_access_server"])
+    if "copies" in fields:
+        fields["copies"] = _ordered(fields["copies"])
+    changed = replace(thing, **fields)
+    if key(changed.name) == key(thing.name):
+        return directory.put(changed)
+    renamed = new(directory.without(thing), changed)
+    return renamed.put(*_followers(renamed, kind, thing.name, changed.name))
+
+
+def _followers(directory: Directory, kind: Kind, old: str, fresh: str) -> list[Thing]:
+    """Who refers to a thing by its old name, referring to it by its new one."""
+
+    def follow(name: str) -> str:
+        return fresh if key(name) == key(old) else name
+
+    followers: list[Thing] = []
+    if kind is Kind.SITE:
+        for other in (Kind.SUBNET, Kind.SERVER, Kind.ARRAY):
+            followers += [replace(t, site=fresh) for t in directory.of(other).values() if key(t.site) == key(old)]
+    elif kind is Kind.SERVER:
+        followers += [
+            replace(g, servers=tuple(map(follow, g.servers)))
+            for g in directory.groups.values()
+            if key(old) in map(key, g.servers)
+        ]
+        followers += [
+            replace(
+                d,
+                active_server=follow(d.active_server),
+                copies=tuple(replace(c, server=follow(c.server)) for c in d.copies),
+            )
+            for d in directory.databases.values()
+            if key(old) in {key(c.server) for c in d.copies}
+        ]
+    elif kind is Kind.DATABASE:
+        followers += [replace(a, database=fresh) for a in directory.accounts.values() if key(a.database) == key(old)]
+    return followers
+
+
+def remove(directory: Directory, kind: Kind, name: str) -> Directory:
+    """Remove a thing."""
+    return directory.without(find(directory, kind, name))
+
+
+def new_rpc_client_access(directory: Directory, server: str, **fields: Any) -> Directory:
+    """Put a server (back) into the array of its site."""
+    found = find(directory, Kind.SERVER, server)
+    assert isinstance(found, Server)
+    if CLIENT_ACCESS not in found.roles:
+        raise Conflict(f"the server {found.name} has no client-access role")
+    if found.rpc_client_access is not None:
+        raise Conflict(f"the server {found.name} has RPC client access already")
+    return directory.put(replace(found, rpc_client_access=RpcClientAccess(**fields)))
+
+
+def set_rpc_client_access(directory: Directory, server: str, **fields: Any) -> Directory:
+    """Change the settings of a server's RPC client access."""
+    found, access = _with_access(directory, server)
+    return directory.put(replace(found, rpc_client_access=replace(access, **fields)))
+
+
+def remove_rpc_client_access(directory: Directory, server: str) -> Directory:
+    """Take a server out of the array of its site; `new_rpc_client_access` puts it back."""
+    found, _ = _with_access(directory, server)
+    return directory.put(replace(found, rpc_client_access=None))
+
+
+def _with_access(directory: Directory, server: str) -> tuple[Server, RpcClientAccess]:
+    found = find(directory, Kind.SERVER, server)
+    assert isinstance(found, Server)
+    if found.rpc_client_access is None:
+        raise NotFound(f"the server {found.name} has no RPC client access: it is in no array")
+    return found, found.rpc_client_access
+
+
+def new_group(directory: Directory, name: str, servers: Sequence[str] = (), **more: Any) -> Directory:
+    """An availability group."""
+    return new(directory, AvailabilityGroup(name, _server_names(directory, servers), **more))
+
+
+def set_group_servers(directory: Directory, name: str, servers: Sequence[str]) -> Directory:
+    """These servers, and no others, are in the availability group."""
+    return change(directory, Kind.GROUP, name, servers=_server_names(directory, servers))
+
+
+def _server_names(directory: Directory, servers: Sequence[str]) -> tuple[str, ...]:
+    return tuple(find(directory, Kind.SERVER, server).name for server in servers)
+
+
+def move_active_database(directory: Directory, name: str, server: str) -> Directory:
+    """Make the copy on another server the active one. Whom clients are told follows: see `lookup.told`."""
+    database = find(directory, Kind.DATABASE, name)
+    assert isinstance(database, Database)
+    wanted = find(directory, Kind.SERVER, server).name
+    if key(database.active_server) == key(wanted):
+        raise Conflict(f"the database {database.name} is active on {wanted} already")
+    if key(wanted) not in {key(copy.server) for copy in database.copies}:
+        raise Conflict(
+            f"the database {database.name} has no copy on {wanted}; its copies are on "
+            f"{', '.join(copy.server for copy in database.copies)}"
+        )
+    return directory.put(replace(database, active_server=wanted))
+
+
+def _ordered(copies: Sequence[Copy]) -> tuple[Copy, ...]:
+    return tuple(sorted(copies, key=lambda copy: copy.activation_preference))
+
+
+def mailbox_servers(directory: Directory) -> Mapping[str, Server]:
+    """The servers with the mailbox role, by folded name."""
+    return {name: server for name, server in directory.servers.items() if MAILBOX in server.roles}

@@ -1,0 +1,263 @@
+"""What a directory must keep to, held against a change before anybody carries it out.
+
+Only what a change touches is looked at, so that one change of ten thousand things costs one look. What a rule refuses
+for the sake of others (databases that name an array) can be forced; what could not work at all cannot.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
+
+from casarray.core.config_values import Report, read_fqdn, read_name
+from casarray.core.directory.changes import Change
+from casarray.core.directory.lookup import arrays_of_site, databases_naming, group_of, with_address, with_fqdn
+from casarray.core.directory.model import (
+    MAILBOX,
+    Account,
+    Array,
+    AvailabilityGroup,
+    Database,
+    Directory,
+    Kind,
+    Server,
+    Site,
+    Subnet,
+    Thing,
+    key,
+)
+from casarray.core.errors import Conflict, NotFound
+
+MOST_NAMED = 10  # of the things that would break
+
+
+def check(before: Directory, after: Directory, changes: Sequence[Change], *, force: bool = False) -> None:
+    """Raise `Conflict` or `NotFound`, with what would be right, when ``after`` breaks a rule that the changes touch."""
+    for change in changes:
+        if change.after is not None:
+            _STANDING[change.kind](after, change.after)
+            if not force:
+                _check_kept(before, after, change.before, change.after)
+        elif change.before is not None:
+            _check_removal(before, after, change.before, force)
+
+
+def find(directory: Directory, kind: Kind, name: str) -> Thing:
+    """The thing of that name. `NotFound` names the nearest ones."""
+    thing: Thing | None = directory.get(kind, name)
+    if thing is None:
+        raise NotFound(missing(kind, name, (t.name for t in directory.of(kind).values())))
+    return thing
+
+
+def missing(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence about a thing that is not there."""
+    names = {key(known_name): known_name for known_name in known}
+    near = [names[word] for word in get_close_matches(key(name), names, n=3, cutoff=0.6)]
+    if near:
+        return f'there is no {kind} "{name}"; did you mean {_or(near)}?'
+    if not names:
+        return f'there is no {kind} "{name}": there is none at all yet'
+    some = sorted(names.values())[:5]
+    return f'there is no {kind} "{name}"; there {"is" if len(names) == 1 else "are"} {", ".join(some)}' + (
+        f" and {len(names) - len(some)} more" if len(names) > len(some) else ""
+    )
+
+
+# What must hold of a thing wherever it stands.
+
+
+def _site(_directory: Directory, site: Site) -> None:
+    _name(site.name, Kind.SITE)
+
+
+def _subnet(directory: Directory, subnet: Subnet) -> None:
+    find(directory, Kind.SITE, subnet.site)
+    for other in directory.subnets.values():
+        inside = other.network.version == subnet.network.version and subnet.network != other.network
+        if inside and key(other.site) == key(subnet.site) and _within(subnet, other):
+            raise Conflict(
+                f"{subnet.name} lies within {other.name}, which belongs to the site {other.site} already: nothing to do"
+            )
+
+
+def _server(directory: Directory, server: Server) -> None:
+    _name(server.name, Kind.SERVER)
+    _fqdn(directory, server)
+    find(directory, Kind.SITE, server.site)
+    _own_addresses(directory, server)
+    if not server.roles:
+        raise Conflict(f"the server {server.name} would have no role; give it client-access, mailbox or both")
+
+
+def _array(directory: Directory, array: Array) -> None:
+    _name(array.name, Kind.ARRAY)
+    _fqdn(directory, array)
+    find(directory, Kind.SITE, array.site)
+    _own_addresses(directory, array)
+    others = [a for a in arrays_of_site(directory, array.site) if key(a.name) != key(array.name)]
+    if others:
+        raise Conflict(
+            f"the site {array.site} has the array {others[0].name} ({others[0].fqdn}) already, and a site has one: use "
+            f"that, remove it, or name another site"
+        )
+
+
+def _group(directory: Directory, group: AvailabilityGroup) -> None:
+    _name(group.name, Kind.GROUP)
+    for name in group.servers:
+        server = find(directory, Kind.SERVER, name)
+        if isinstance(server, Server) and MAILBOX not in server.roles:
+            raise Conflict(f"the server {name} has no mailbox role, so it cannot be in the availability group")
+        other = group_of(directory, name)
+        if other is not None and key(other.name) != key(group.name):
+            raise Conflict(
+                f"the server {name} is in the availability group {other.name} already: take it out there first"
+            )
+
+
+def _database(directory: Directory, database: Database) -> None:
+    _name(database.name, Kind.DATABASE)
+    if not database.copies:
+        raise Conflict(f"the database {database.name} would have no copy; name the server it is on")
+    preferences = [copy.activation_preference for copy in database.copies]
+    if len(set(preferences)) != len(preferences):
+        raise Conflict(f"two copies of the database {database.name} have the same activation preference")
+    for copy in database.copies:
+        server = find(directory, Kind.SERVER, copy.server)
+        if isinstance(server, Server) and MAILBOX not in server.roles:
+            raise Conflict(
+                f"the server {copy.server} has no mailbox role, so it cannot hold the database {database.name}"
+            )
+    if key(database.active_server) not in {key(copy.server) for copy in database.copies}:
+        raise Conflict(
+            f"the database {database.name} has no copy on {database.active_server}; its copies are on "
+            f"{', '.join(copy.server for copy in database.copies)}"
+        )
+
+
+def _account(directory: Directory, account: Account) -> None:
+    _name(account.name, Kind.ACCOUNT)
+    if account.database:
+        find(directory, Kind.DATABASE, account.database)
+
+
+_STANDING: dict[Kind, Callable[[Directory, Thing], None]] = {  # each gets things of its own kind
+    Kind.SITE: _site,
+    Kind.SUBNET: _subnet,
+    Kind.SERVER: _server,
+    Kind.ARRAY: _array,
+    Kind.GROUP: _group,
+    Kind.DATABASE: _database,
+    Kind.ACCOUNT: _account,
+}  # type: ignore[assignment]  # as the comment says
+
+
+# What a change may not do to others, unless it is forced.
+
+
+def _check_kept(before: Directory, after: Directory, was: Thing | None, now: Thing) -> None:
+    if isinstance(now, Array | Server):
+        if isinstance(was, Array | Server) and key(was.fqdn) != key(now.fqdn):
+            _refuse_naming(before, after, was.fqdn, f"{was.KIND} {was.name}", "would be told a name that is gone")
+    elif isinstance(now, Subnet):
+        _check_subnet(after, now)
+
+
+def _check_subnet(after: Directory, subnet: Subnet) -> None:
+    for other in after.subnets.values():
+        if key(other.site) == key(subnet.site) or other.network.version != subnet.network.version:
+            continue
+        if _within(subnet, other):
+            raise Conflict(
+                f"{subnet.name} overlaps {other.name} of the site {other.site}: clients in it would belong to "
+                f"{subnet.site} instead, since the longest subnet counts; if that is meant, force it"
+            )
+        if _within(other, subnet):
+            raise Conflict(
+                f"{subnet.name} overlaps {other.name} of the site {other.site}, which would stay there, since the "
+                f"longest subnet counts; if that is meant, force it"
+            )
+
+
+def _within(inner: Subnet, outer: Subnet) -> bool:
+    return inner.network.prefixlen >= outer.network.prefixlen and inner.network.network_address in outer.network
+
+
+def _check_removal(before: Directory, after: Directory, gone: Thing, force: bool) -> None:
+    """Sites and servers that others stand on stay in any case; names that clients are told may be forced away."""
+    blockers = list(_standing_on(after, gone))
+    if blockers:
+        raise Conflict(f"the {gone.KIND} {gone.name} is still needed: {_some(blockers)}; remove or move these first")
+    if isinstance(gone, Array | Server) and not force:
+        _refuse_naming(before, after, gone.fqdn, f"{gone.KIND} {gone.name}", "would be told a name that is gone")
+
+
+def _standing_on(after: Directory, gone: Thing) -> Iterator[str]:
+    name = key(gone.name)
+    if isinstance(gone, Site) and name not in after.sites:
+        for kind in (Kind.ARRAY, Kind.SERVER, Kind.SUBNET):
+            yield from (f"the {kind} {t.name} is in it" for t in after.of(kind).values() if key(t.site) == name)
+    elif isinstance(gone, Server) and name not in after.servers:
+        yield from (
+            f"the database {d.name} has a copy on it"
+            for d in after.databases.values()
+            if name in {key(copy.server) for copy in d.copies}
+        )
+        yield from (
+            f"it is in the availability group {g.name}" for g in after.groups.values() if name in map(key, g.servers)
+        )
+    elif isinstance(gone, Database) and name not in after.databases:
+        yield from (f"the mailbox of {a.name} is in it" for a in after.accounts.values() if key(a.database) == name)
+
+
+def _refuse_naming(before: Directory, after: Directory, fqdn: str, what: str, broken: str) -> None:
+    if with_fqdn(after, fqdn):
+        return
+    still = {key(d.name) for d in databases_naming(after, fqdn)}
+    left = [d for d in databases_naming(before, fqdn) if key(d.name) in still]
+    if left:
+        raise Conflict(
+            f"{what}: clients of {len(left)} database{'s' if len(left) > 1 else ''} {broken} ({fqdn}): "
+            f"{_some([d.name for d in left])}; give {'them' if len(left) > 1 else 'it'} another RpcClientAccessServer "
+            f"first, or force it (Outlook keeps the old name in its profiles until they are repaired)"
+        )
+
+
+# Names.
+
+
+def _name(name: str, kind: Kind) -> None:
+    _read(read_name, name, kind)
+
+
+def _fqdn(directory: Directory, thing: Array | Server) -> None:
+    _read(read_fqdn, thing.fqdn, thing.KIND)
+    for other in with_fqdn(directory, thing.fqdn):
+        if not _is(other, thing):
+            raise Conflict(f"{thing.fqdn} is the name of the {other.KIND} {other.name} already; choose another FQDN")
+
+
+def _read(reader: Callable[[object, tuple[str | int, ...], Report], object], text: str, kind: Kind) -> None:
+    report = Report()
+    reader(text, (kind,), report)
+    for _, what, right in report.problems:
+        raise Conflict(f"{kind}: {what}; {right}")
+
+
+def _own_addresses(directory: Directory, thing: Array | Server) -> None:
+    for address in thing.addresses:
+        for other in with_address(directory, address):
+            if not _is(other, thing):
+                raise Conflict(f"{address} is the address of the {other.KIND} {other.name} already")
+
+
+def _is(one: Thing, other: Thing) -> bool:
+    return one.KIND is other.KIND and key(one.name) == key(other.name)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join(f'"{name}"' for name in names)
