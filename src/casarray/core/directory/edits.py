@@ -82,7 +82,8 @@ def rpc_server(directory: Directory, text: str) -> str:
     """The FQDN of the array or client-access server that was meant, by its FQDN or name."""
     thing = by_fqdn(directory, text) or directory.arrays.get(key(text)) or directory.servers.get(key(text))
     if thing is None:
-        known = [t.fqdn for t in (*directory.arrays.values(), *directory.servers.values())]
+        known = [array.fqdn for array in directory.arrays.values()]
+        known += [server.fqdn for server in directory.servers.values() if CLIENT_ACCESS in server.roles]
         raise NotFound(missing("array or client-access server", text, known))
     if isinstance(thing, Server) and CLIENT_ACCESS not in thing.roles:
         raise Conflict(f"the server {thing.name} has no client-access role: name an array or a client-access server")

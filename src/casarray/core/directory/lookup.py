@@ -25,7 +25,7 @@ class _Index:
 @lru_cache(maxsize=4)
 def _index(directory: Directory) -> _Index:
     # An array goes before a server should somebody have given both one name: it is the array that clients mean.
-    named = (*directory.arrays.values(), *directory.servers.values())
+    named: tuple[Array | Server, ...] = (*directory.arrays.values(), *directory.servers.values())
     servers = sorted(directory.servers.values(), key=lambda s: key(s.name))
     return _Index(
         by_fqdn=_gathered((key(thing.fqdn), thing) for thing in named),

@@ -6,6 +6,7 @@ for the sake of others (databases that name an array) can be forced; what could 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from typing import assert_never
 
 from casarray.core.config_values import Report, read_fqdn, read_name
 from casarray.core.directory.changes import Change
@@ -33,7 +34,7 @@ def check(before: Directory, after: Directory, changes: Sequence[Change], *, for
     """Raise `Conflict` or `NotFound`, with what would be right, when ``after`` breaks a rule that the changes touch."""
     for change in changes:
         if change.after is not None:
-            _STANDING[change.kind](after, change.after)
+            _check_standing(after, change.after)
             if not force:
                 _check_kept(before, after, change.before, change.after)
         elif change.before is not None:
@@ -63,10 +64,6 @@ def missing(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 # What must hold of a thing wherever it stands.
-
-
-def _site(_directory: Directory, site: Site) -> None:
-    _name(site.name, Kind.SITE)
 
 
 def _subnet(directory: Directory, subnet: Subnet) -> None:
@@ -140,15 +137,24 @@ def _account(directory: Directory, account: Account) -> None:
         find(directory, Kind.DATABASE, account.database)
 
 
-_STANDING: dict[Kind, Callable[[Directory, Thing], None]] = {  # each gets things of its own kind
-    Kind.SITE: _site,
-    Kind.SUBNET: _subnet,
-    Kind.SERVER: _server,
-    Kind.ARRAY: _array,
-    Kind.GROUP: _group,
-    Kind.DATABASE: _database,
-    Kind.ACCOUNT: _account,
-}  # type: ignore[assignment]  # as the comment says
+def _check_standing(directory: Directory, thing: Thing) -> None:
+    match thing:
+        case Site():
+            _name(thing.name, Kind.SITE)
+        case Subnet():
+            _subnet(directory, thing)
+        case Server():
+            _server(directory, thing)
+        case Array():
+            _array(directory, thing)
+        case AvailabilityGroup():
+            _group(directory, thing)
+        case Database():
+            _database(directory, thing)
+        case Account():
+            _account(directory, thing)
+        case _:
+            assert_never(thing)
 
 
 # What a change may not do to others, unless it is forced.
