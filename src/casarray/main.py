@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 from casarray.app.operations import RemoteOperations
 from casarray.core.forwarding.table import Address
 from casarray.faces.cli.app import cli
-from casarray.faces.cli.world import World
+from casarray.faces.cli.world import DEFAULT_CONFIG, World
 
 if TYPE_CHECKING:
+    from casarray.app.stores import DirectoryStore
     from casarray.core.survey import Offer
 
 
 def main() -> None:
     """Run one command; leaves by SystemExit with its exit code."""
-    world = World(connect=_connect, run=_run, remove=_remove, survey=_survey, environment=os.environ)
+    world = World(
+        connect=_connect, run=_run, remove=_remove, survey=_survey, environment=os.environ, open_store=_open_store
+    )
     cli(obj=world, prog_name="casarray")
 
 
@@ -24,6 +27,20 @@ def _connect(path: str) -> RemoteOperations:
     from casarray.adapters.control_client import ControlClient  # noqa: PLC0415 - only what the command needs
 
     return ControlClient(path)
+
+
+def _open_store(name: str | None) -> "DirectoryStore":
+    """The store of that name; without one, that of the usual configuration, and without that, the embedded one."""
+    from casarray.adapters.stores.opening import open_named, open_store  # noqa: PLC0415 - as above
+    from casarray.core.config import DirectorySettings, Gateway  # noqa: PLC0415
+
+    gateway, settings = Gateway("gateway"), DirectorySettings()
+    if os.path.exists(DEFAULT_CONFIG):
+        from casarray.adapters.config_reader import read_config  # noqa: PLC0415 - loads all that reads configurations
+
+        config = read_config(DEFAULT_CONFIG)
+        gateway, settings = config.gateway, config.directory
+    return open_named(gateway, settings) if name is None else open_store(name, settings, gateway.state)
 
 
 def _run(path: str, as_json: bool) -> int:

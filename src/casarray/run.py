@@ -6,17 +6,20 @@ import logging
 import os
 import resource
 import signal
-import socket
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
 
 from casarray.adapters.allocator import return_big_blocks
 from casarray.adapters.clock import SystemClock
+from casarray.adapters.config_reader import read_config
 from casarray.adapters.control import ControlServer
+from casarray.adapters.dns import resolve
 from casarray.adapters.kernel.addresses import HostAddresses
 from casarray.adapters.kernel.forwarder import KernelForwarder
 from casarray.adapters.kernel.guard import TableGuard
@@ -30,16 +33,18 @@ from casarray.adapters.log import log_to_stderr
 from casarray.adapters.net.dial import DialProber
 from casarray.adapters.net.mapper import MapperListener, settings_of
 from casarray.adapters.net.userspace import UserspaceForwarder
+from casarray.adapters.stores.last_known import LastKnownFile
+from casarray.adapters.stores.opening import open_named
 from casarray.adapters.stores.sqlite import SqliteState
 from casarray.adapters.systemd import Notifier
 from casarray.app.arrays import ArrayService
+from casarray.app.directory_feed import DirectoryFeed
 from casarray.app.gatekeeper import Plan
 from casarray.app.gateway import GatewayService
 from casarray.app.operations import GatewayStatus
 from casarray.app.ports import Mapper, ServerWish, State
 from casarray.core.config import Config, Mode
-from casarray.core.config_file import load_config
-from casarray.core.errors import CasarrayError, ConfigError, Unavailable
+from casarray.core.errors import CasarrayError, Unavailable
 from casarray.core.forwarding.table import Address
 
 log = logging.getLogger("casarray")
@@ -47,15 +52,6 @@ log = logging.getLogger("casarray")
 THREADS = 16
 PIN_REFRESH_SHARE = 4  # pins of living connections are renewed when less than a quarter of their time is left
 JANITOR_SECONDS = 1.0  # a reload may have made that time shorter: looked at so often
-
-
-def read_config(path: str) -> Config:
-    """The configuration in the file. `ConfigError` for everything that is wrong with it, reading it included."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}; write one with `casarray init`") from error
-    return load_config(text, path, hostname=socket.gethostname().split(".")[0], environment=os.environ)
 
 
 def run(path: str, *, as_json: bool = False) -> int:
@@ -102,6 +98,7 @@ class Gateway:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)  # from the first moment on: else it kills
+        feed = await self._open_feed()
         warnings = self._choose_mode()
         about = GatewayStatus(
             name=self._config.gateway.name,
@@ -119,10 +116,11 @@ class Gateway:
             state,
             self._clock,
             about=about,
-            load=lambda: read_config(self._path),
+            load=partial(self._load, feed),
             open_array=self._open_array,
             resident_bytes=resident_bytes,
             pool=self._pool(),
+            feed=feed,
         )
         service.warnings += warnings
         control = ControlServer(service, self._config.gateway.control, self._config.gateway.metrics)
@@ -130,6 +128,8 @@ class Gateway:
         try:
             if await self._unless_stopped(service.start()):
                 self._spawn(self._reload_when_asked(service))
+                if feed is not None:
+                    self._spawn(self._follow(feed, service))
                 await self._sweep(state)
                 self._spawn(self._keep_alive(service))
                 print("ready", flush=True)
@@ -144,7 +144,37 @@ class Gateway:
                 task.cancel()
             await control.stop()
             await service.close(keep=self._mode is Mode.KERNEL)
+            if feed is not None:
+                await feed.close()
         return 0
+
+    async def _open_feed(self) -> DirectoryFeed | None:
+        """The directory, read once, if the file says that arrays come from one; they are the configuration's then."""
+        settings, gateway = self._config.directory, self._config.gateway
+        if settings.is_file:
+            return None
+        keep = LastKnownFile(gateway.state) if settings.store[0].startswith("ldap") else None
+        feed = DirectoryFeed(partial(open_named, gateway, settings), settings, resolve, self._clock, keep)
+        await feed.start()
+        self._config = feed.config(gateway)
+        if not self._config.arrays:
+            log.warning("the directory has no array to serve yet; add one, and it is served at once")
+        return feed
+
+    async def _load(self, feed: DirectoryFeed | None) -> Config:
+        """The configuration as it is now: that of the file, with the arrays of the directory if they come from one."""
+        config = await asyncio.to_thread(read_config, self._path)
+        return config if feed is None else replace(feed.config(config.gateway), directory=config.directory)
+
+    async def _follow(self, feed: DirectoryFeed, service: GatewayService) -> None:
+        """What changes in the directory is served."""
+        async for _ in feed.changes():
+            try:
+                await service.reload()
+            except CasarrayError as error:
+                log.error("the directory has changed, and that cannot be served: %s", error)
+            except Exception:  # the next change may be better
+                log.exception("the directory has changed, and that cannot be served")
 
     def _pool(self) -> HostAddresses | None:
         """The source addresses belong where their subnet is, which is not where the clients are."""

@@ -45,9 +45,12 @@ class Scene:
             SqliteState(str(folder)),
             SystemClock(),
             about=GatewayStatus("gw1", "kernel", "routed", "0", 0.0, 1, 0, ""),
-            load=lambda: self.new,
+            load=self._load,
             open_array=self._open,
         )
+
+    async def _load(self) -> Config:
+        return self.new
 
     async def _open(self, plan: Plan, wishes: Mapping[str, ServerWish]) -> ArrayService:
         forwarder = self.forwarders.setdefault(plan.array.name, MemoryForwarder())

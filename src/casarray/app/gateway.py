@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
 from casarray.app.arrays import ArrayService
+from casarray.app.directory_feed import DirectoryFeed
 from casarray.app.gatekeeper import Plan
 from casarray.app.operations import (
     Explanation,
@@ -33,7 +34,7 @@ FRESH_SHARE = 10  # nor is it counted again before ten times as long as the coun
 
 def plan_for(config: Config, array: Array, state: State) -> Plan:
     """The plan of one array; new servers and groups get their numbers, which are kept for ever."""
-    members = member_ids([s.name for s in config.servers], state.ids("member"))
+    members = member_ids([s.name for s in config.members(array)], state.ids("member"))
     groups = group_ids(group_services(array), state.ids("group"))
     state.keep_ids("member", members)
     state.keep_ids("group", groups)
@@ -50,7 +51,10 @@ def remember(state: State, kind: str, names: Iterable[str]) -> None:
 
 
 class GatewayService:
-    """One gateway with its arrays. ``load`` reads the configuration anew; ``open_array`` makes and starts an array."""
+    """One gateway with its arrays.
+
+    ``load`` brings the configuration as it is now; ``open_array`` makes and starts an array.
+    """
 
     def __init__(
         self,
@@ -59,12 +63,16 @@ class GatewayService:
         clock: Clock,
         *,
         about: GatewayStatus,
-        load: Callable[[], Config],
+        load: Callable[[], Awaitable[Config]],
         open_array: Callable[[Plan, Mapping[str, ServerWish]], Awaitable[ArrayService]],
         resident_bytes: Callable[[], int] = lambda: 0,
         pool: Addresses | None = None,
+        feed: DirectoryFeed | None = None,
     ) -> None:
-        """``pool`` brings the source addresses that clients are hidden behind; without it, somebody else does."""
+        """``pool`` brings the source addresses that clients are hidden behind; without it, somebody else does.
+
+        ``feed`` is where arrays and servers come from when that is not the file, to be told of in `status`.
+        """
         self.config = config
         self.arrays: dict[str, ArrayService] = {}
         self.warnings: list[str] = []
@@ -75,6 +83,7 @@ class GatewayService:
         self._open_array = open_array
         self._resident_bytes = resident_bytes
         self._pool = pool
+        self._feed = feed
         self._one_reload = asyncio.Lock()
         self._started = clock.monotonic()
         self._fresh_until = clock.monotonic()
@@ -158,7 +167,9 @@ class GatewayService:
             for a in arrays
             if a.panic
         ]
-        return Status(about, arrays, (*self.warnings, *faults, *panic, *empty))
+        told = self._feed.warnings() if self._feed else ()
+        directory = self._feed.status() if self._feed else None
+        return Status(about, arrays, (*self.warnings, *told, *faults, *panic, *empty), directory)
 
     def explain(self, client: str, array: str | None = None) -> Explanation:
         address = client_address(client)
@@ -204,12 +215,13 @@ class GatewayService:
 
     async def _reload(self) -> ReloadReport:
         began = self._clock.monotonic()
-        new = self._load()  # a ConfigError ends it here, with nothing changed
+        new = await self._load()  # a ConfigError ends it here, with nothing changed
         changes, warnings = plan_changes(self.config, new)
         if self.arrays and not new.arrays:
             # More often a file that is just being written than somebody's wish.
+            where = "directory" if self._feed else "configuration"
             raise ConfigError(
-                "the new configuration has no array, so nothing would be served any more; if that is wanted, stop the "
+                f"the new {where} has no array, so nothing would be served any more; if that is wanted, stop the "
                 "gateway and use `casarray remove`"
             )
         self._check_moves(new)

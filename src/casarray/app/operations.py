@@ -93,12 +93,24 @@ class ArrayStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectoryStatus:
+    """Where arrays and servers come from, when that is not the configuration file."""
+
+    store: str
+    reachable: bool
+    reason: str = ""  # why it is not
+    revision: str = ""  # what was read last
+    age_seconds: float = 0.0  # since then
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Everything at one moment."""
 
     gateway: GatewayStatus
     arrays: tuple[ArrayStatus, ...] = ()
     warnings: tuple[str, ...] = ()
+    directory: DirectoryStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

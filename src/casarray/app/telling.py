@@ -168,7 +168,10 @@ def plan_changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
         said.append(f"gateway changed: {', '.join(live)}")
     keys = ("name", "mode", "interface", "state", "control", "metrics")
     late = [k for k in keys if getattr(old.gateway, k) != getattr(new.gateway, k)]
-    return said, [f"gateway.{key} counts only from the next start on" for key in late]
+    warnings = [f"gateway.{key} counts only from the next start on" for key in late]
+    if old.directory != new.directory:
+        warnings.append("[directory] counts only from the next start on")
+    return said, warnings
 
 
 def _differences(kind: str, old: Mapping[str, Array | Server], new: Mapping[str, Array | Server]) -> Iterable[str]:

@@ -74,6 +74,36 @@ class Gateway:
     metrics: str = "127.0.0.1:9135"  # host:port; empty = none
 
 
+class Bind(StrEnum):
+    """How the gateway proves to Active Directory who it is."""
+
+    GSSAPI = "gssapi"
+    SIMPLE = "simple"  # name and password; over TLS alone
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorySettings:
+    """The `[directory]` table: where arrays and servers come from, if not from the file itself."""
+
+    store: tuple[str, ...] = ("file",)  # file, embedded, sqlite:FOLDER, or LDAP URLs of domain controllers
+    interval: float = 0.0  # seconds between two looks; 0: what suits the store
+    profile: str = "exchange-2010"  # of arrays that name none
+    bind: Bind = Bind.GSSAPI
+    principal: str = ""
+    keytab: str = ""
+    ccache: str = ""
+    user: str = ""
+    password_file: str = ""
+    ca: str = ""
+    starttls: bool = False
+    timeout: float = 10.0
+
+    @property
+    def is_file(self) -> bool:
+        """Arrays and servers stand in the configuration file."""
+        return self.store == ("file",)
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A site and the subnets that belong to it."""
@@ -142,6 +172,7 @@ class Server:
     addresses: tuple[Address, ...]  # one, or one of each family
     weight: int = 100
     roles: tuple[str, ...] = ("client-access",)
+    fqdn: str = ""  # its full host name, where somebody asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +183,7 @@ class Config:
     sites: tuple[Site, ...]
     arrays: tuple[Array, ...]
     servers: tuple[Server, ...]
+    directory: DirectorySettings = DirectorySettings()
 
     def members(self, array: Array) -> tuple[Server, ...]:
         """The servers of the array's site that have the client-access role: computed, never stored."""

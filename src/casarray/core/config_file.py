@@ -11,8 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from casarray.core.config import Array, Config, Gateway, HealthPolicy, Server, Site
-from casarray.core.config_keys import ARRAY, GATEWAY, HEALTH, IN_ARRAY, SERVER, SERVICE, SITE, TABLES, TOP, Table
+from casarray.core.config import Array, Config, DirectorySettings, Gateway, HealthPolicy, Server, Site
+from casarray.core.config_keys import (
+    ARRAY,
+    DIRECTORY,
+    GATEWAY,
+    HEALTH,
+    IN_ARRAY,
+    SERVER,
+    SERVICE,
+    SITE,
+    TABLES,
+    TOP,
+    Table,
+)
 from casarray.core.config_rules import Draft, check_rules, key_text
 from casarray.core.config_services import merge_services, nearest
 from casarray.core.config_values import Report, show
@@ -142,14 +154,15 @@ def _read_draft(raw: dict[str, Any], hostname: str, report: Report) -> Draft:
     for key in raw.keys() - TOP.keys():
         _unknown((key,), key, list(TOP), report)
     gateway = _read_table(GATEWAY, raw.get("gateway", {}), ("gateway",), report)
-    draft = Draft(Gateway(**({"name": hostname or "gateway"} | gateway)))
+    directory = _read_table(DIRECTORY, raw.get("directory", {}), ("directory",), report)
+    draft = Draft(Gateway(**({"name": hostname or "gateway"} | gateway)), DirectorySettings(**directory))
     sites = _each("site", raw, report)
     draft.site_names = frozenset(t["name"] for _, t in sites if isinstance(t.get("name"), str))
     for path, table in sites:
         if values := _complete(SITE, table, path, report):
             draft.sites.append((path, Site(**values)))
     for path, table in _each("array", raw, report):
-        if array := _read_array(table, path, report):
+        if array := read_array(table, path, report):
             draft.arrays.append((path, array))
     for path, table in _each("server", raw, report):
         if values := _complete(SERVER, table, path, report):
@@ -157,7 +170,8 @@ def _read_draft(raw: dict[str, Any], hostname: str, report: Report) -> Draft:
     return draft
 
 
-def _read_array(table: dict[str, Any], path: Path, report: Report) -> Array | None:
+def read_array(table: dict[str, Any], path: Path, report: Report) -> Array | None:
+    """One array with its profile's services, or None when anything in it is wrong."""
     before = len(report.problems)
     values = _read_table(ARRAY, table, path, report, inner=IN_ARRAY)
     health = _read_table(HEALTH, table.get("health", {}), (*path, "health"), report)

@@ -10,7 +10,7 @@ from typing import Any
 
 from casarray.core import config
 from casarray.core import config_values as read
-from casarray.core.config import Mode, Panic, ProbeKind, ReturnPath, UnreadableMapper
+from casarray.core.config import Bind, Mode, Panic, ProbeKind, ReturnPath, UnreadableMapper
 from casarray.core.config_values import Reader
 
 ROLES = ("client-access", "mailbox")
@@ -130,6 +130,78 @@ GATEWAY = Table(
             "Where `/metrics`, `/healthz` and `/readyz` are served. Empty: nowhere.",
             '"127.0.0.1:9135"',
         ),
+    ),
+)
+
+DIRECTORY = Table(
+    "[directory]",
+    config.DirectorySettings,
+    "Where sites, arrays and servers come from. With another store than `file`, those in this file count for "
+    "`casarray apply` alone.",
+    (
+        Key(
+            "store",
+            read.one_or_list_of(
+                read.read_store,
+                'write "file", "embedded", "sqlite:FOLDER", or LDAP URLs like "ldap://dc1.domain.tld"',
+                at_most=16,
+            ),
+            "`file`: this file. `embedded`: the directory in `gateway.state`, kept by `casarray apply` and the shell. "
+            "`ldap://DC` or `ldaps://DC`, one or several domain controllers: Active Directory.",
+            '["ldap://dc1.domain.tld", "ldap://dc2.domain.tld"]',
+        ),
+        Key(
+            "interval",
+            read.duration(0.05, 3600),
+            "Time between two looks whether the store changed.",
+            '"30s"',
+            default="embedded: 100 ms; Active Directory: 15 s",
+        ),
+        Key(
+            "profile",
+            read.read_service_name,
+            "The profile of arrays that name none, as those in Active Directory do.",
+            '"exchange-2013"',
+        ),
+        Key(
+            "bind", read.choice(Bind), "How to log on to Active Directory: Kerberos, or name and password.", '"simple"'
+        ),
+        Key(
+            "principal",
+            read.read_text,
+            "With `gssapi`: the Kerberos name to log on as. Empty: the keytab's or cache's first.",
+            '"gw1$@DOMAIN.TLD"',
+        ),
+        Key(
+            "keytab",
+            read.read_file_path,
+            "With `gssapi`: the keytab with that name's key.",
+            '"/etc/casarray/gw1.keytab"',
+            default="none",
+        ),
+        Key(
+            "ccache",
+            read.read_text,
+            "With `gssapi`: a credentials cache that somebody else keeps fresh.",
+            '"FILE:/run/casarray/krb5cc"',
+        ),
+        Key("user", read.read_text, "With `simple`: the user's name or DN.", '"casarray@domain.tld"'),
+        Key(
+            "password_file",
+            read.read_file_path,
+            "With `simple`: a file whose first line is the password, readable by the gateway's user alone.",
+            '"/etc/casarray/ldap-password"',
+            default="none",
+        ),
+        Key(
+            "ca",
+            read.read_file_path,
+            "Certificates that may vouch for the domain controllers.",
+            '"/etc/casarray/ca.pem"',
+            default="none",
+        ),
+        Key("starttls", read.read_boolean, "Switch `ldap://` connections to TLS before logging on.", "true"),
+        Key("timeout", read.duration(0.5, 300), "So long a domain controller may take to answer.", '"10s"'),
     ),
 )
 
@@ -357,11 +429,18 @@ SERVER = Table(
             "What it does: `client-access`, `mailbox`.",
             '["client-access", "mailbox"]',
         ),
+        Key(
+            "fqdn",
+            read.read_fqdn,
+            "Its full host name, for the directory.",
+            '"cas1.domain.tld"',
+            default="its name in the domain of its site's array",
+        ),
     ),
 )
 
-TABLES = (GATEWAY, SITE, ARRAY, HEALTH, SERVICE, SERVER)
+TABLES = (GATEWAY, DIRECTORY, SITE, ARRAY, HEALTH, SERVICE, SERVER)
 
 #: What may stand at the top of the file, and inside an array beside its keys.
-TOP: Mapping[str, Table] = {"gateway": GATEWAY, "site": SITE, "array": ARRAY, "server": SERVER}
+TOP: Mapping[str, Table] = {"gateway": GATEWAY, "directory": DIRECTORY, "site": SITE, "array": ARRAY, "server": SERVER}
 IN_ARRAY: Mapping[str, Table] = {"health": HEALTH, "service": SERVICE}

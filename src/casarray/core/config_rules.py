@@ -4,7 +4,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from casarray.core.config import Array, Config, Gateway, ProbeKind, ReturnPath, Server, Site
+from casarray.core.config import (
+    Array,
+    Bind,
+    Config,
+    DirectorySettings,
+    Gateway,
+    ProbeKind,
+    ReturnPath,
+    Server,
+    Site,
+)
 from casarray.core.config_services import nearest
 from casarray.core.config_values import Report, show
 from casarray.core.forwarding import nft
@@ -17,6 +27,7 @@ class Draft:
     """The values that could be read, each with its place in the file."""
 
     gateway: Gateway
+    directory: DirectorySettings = field(default_factory=DirectorySettings)
     sites: list[tuple[Path, Site]] = field(default_factory=list)
     arrays: list[tuple[Path, Array]] = field(default_factory=list)
     servers: list[tuple[Path, Server]] = field(default_factory=list)
@@ -30,12 +41,14 @@ class Draft:
             tuple(site for _, site in self.sites),
             tuple(array for _, array in self.arrays),
             tuple(server for _, server in self.servers),
+            self.directory,
         )
 
 
 def check_rules(draft: Draft, report: Report) -> None:
     """Report every rule that the draft breaks."""
     _check_gateway(draft.gateway, report)
+    _check_directory(draft.directory, report)
     for kind, named in (("site", draft.sites), ("array", draft.arrays), ("server", draft.servers)):
         _check_names(kind, [(path, part.name) for path, part in named], report)
     _check_names("array's host name", [(path, a.fqdn) for path, a in draft.arrays], report, key="fqdn")
@@ -53,6 +66,19 @@ def _check_gateway(gateway: Gateway, report: Report) -> None:
         path = ("gateway", "source_addresses")
         what = f'has no meaning with return_path "{gateway.return_path}"'
         report.wrong(path, what, 'set return_path = "masquerade", or leave source_addresses out')
+
+
+def _check_directory(directory: DirectorySettings, report: Report) -> None:
+    path = ("directory", "store")
+    ldap = [store.startswith("ldap") for store in directory.store]
+    if len(directory.store) != 1 and not all(ldap):
+        report.wrong(path, "several stores", "write one store, or several domain controllers of one Active Directory")
+    if directory.bind is Bind.SIMPLE and not (directory.user and directory.password_file):
+        report.wrong(("directory", "bind"), "simple needs a user", "set user and password_file, or leave bind out")
+    plain = any(store.startswith("ldap://") for store in directory.store) and not directory.starttls
+    if directory.bind is Bind.SIMPLE and plain:
+        right = 'write "ldaps://..." in store, or set starttls = true'
+        report.wrong(("directory", "bind"), "simple would send the password in clear", right)
 
 
 def _check_names(kind: str, named: Iterable[tuple[Path, str]], report: Report, key: str = "name") -> None:
@@ -154,7 +180,7 @@ def _check_members(path: Path, array: Array, servers: list[tuple[Path, Server]],
 def advise(config: Config) -> tuple[str, ...]:
     """What is allowed and probably not meant; one sentence each."""
     notes = []
-    if not config.arrays:
+    if not config.arrays and config.directory.is_file:
         notes.append("there is no array: the gateway will forward nothing until one is added as [[array]]")
     subnets = {site.name: site.subnets for site in config.sites}
     for array in config.arrays:

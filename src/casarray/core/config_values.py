@@ -324,6 +324,28 @@ def read_endpoint(value: object, path: Path, report: Report) -> str | None:
     return text
 
 
+_STORES = re.compile(r"file|embedded|memory:|sqlite:.+|ldaps?://[A-Za-z0-9_.\[\]:-]+/?")
+
+
+def read_store(value: object, path: Path, report: Report) -> str | None:
+    """Where a directory lives. No user or password may hide in a URL."""
+    right = 'write "file", "embedded", "sqlite:FOLDER", or LDAP URLs like "ldap://dc1.domain.tld"'
+    text = _text(value, path, report, right)
+    if text is None or _STORES.fullmatch(text):
+        return text
+    report.wrong(path, f"{show(text)} is no place for a directory", right)
+    return None
+
+
+def read_text(value: object, path: Path, report: Report) -> str | None:
+    """Some text of one line."""
+    text = _text(value, path, report, "write text in quotes")
+    if text is None or (text.isprintable() and len(text) <= 1024):
+        return text
+    report.wrong(path, f"{show(text)} is not one line of text", "write at most 1024 printable characters")
+    return None
+
+
 def read_link(value: object, path: Path, report: Report) -> str | None:
     """The name of a network interface, "auto" or "none"."""
     right = 'write "auto", "none" or the name of an interface, like "eth0"'

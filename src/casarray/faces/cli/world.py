@@ -3,6 +3,8 @@
 Nothing here is imported before a command needs it, so that `casarray status` starts at once.
 """
 
+import os
+import pwd
 import re
 import socket
 import tomllib
@@ -14,16 +16,22 @@ from typing import TYPE_CHECKING
 import typer
 
 from casarray.app.operations import RemoteOperations
-from casarray.core.errors import ConfigError
+from casarray.core.errors import ConfigError, Unavailable
 from casarray.core.forwarding.table import Address
 
 if TYPE_CHECKING:
+    from casarray.app.directory import DirectoryService
+    from casarray.app.stores import DirectoryStore
     from casarray.core.survey import Offer
 
 DEFAULT_CONFIG = "/etc/casarray/casarray.toml"
 DEFAULT_CONTROL = "/run/casarray.sock"
 SERVICE_CONTROL = "/run/casarray/control.sock"  # of the systemd unit, whose user may not write to /run itself
 CONTROL_VARIABLE = "CASARRAY_GATEWAY_CONTROL"
+
+
+def _no_store(name: str | None) -> "DirectoryStore":
+    raise Unavailable(f"no directory can be opened here ({name or 'the usual one'})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,7 @@ class World:
     remove: Callable[[str], Sequence[str]]  # path of a configuration -> what was taken away, a sentence each
     survey: Callable[[Mapping[str, Address]], "Sequence[Offer]"]  # server name -> address -> what each really offers
     environment: Mapping[str, str]
+    open_store: Callable[[str | None], "DirectoryStore"] = _no_store  # a store's name, or the configuration's
     default_config: str = DEFAULT_CONFIG
     default_control: str = DEFAULT_CONTROL
     service_control: str = SERVICE_CONTROL
@@ -51,6 +60,24 @@ def gateway(context: typer.Context, control: str | None) -> RemoteOperations:
     """The gateway that the options mean."""
     around = world(context)
     return around.connect(control_path(around, control))
+
+
+def service(context: typer.Context, store: str | None) -> "DirectoryService":
+    """The directory that ``--store`` or the configuration means, in the name of whoever called us."""
+    from casarray.app.directory import DirectoryService  # noqa: PLC0415 - only what the command needs
+
+    around = world(context)
+    return DirectoryService(around.open_store(store), who(around))
+
+
+def who(around: World) -> str:
+    """Who called us, for the audit trail: the account's name, and by whom sudo was used."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    by = around.environment.get("SUDO_USER", "")
+    return f"{name} (sudo by {by})" if by.isprintable() and by else name
 
 
 def control_path(around: World, given: str | None) -> str:
