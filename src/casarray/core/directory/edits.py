@@ -5,9 +5,18 @@ These see to defaults and to what hangs together; whether the result may stand i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from casarray.core.directory.lookup import by_fqdn, usual_rpc_server
+from casarray.core.directory.lookup import (
+    accounts_in,
+    arrays_of_site,
+    by_fqdn,
+    databases_on,
+    groups_of,
+    servers_of_site,
+    subnets_of_site,
+    usual_rpc_server,
+)
 from casarray.core.directory.model import (
     CLIENT_ACCESS,
     MAILBOX,
@@ -27,11 +36,15 @@ from casarray.core.directory.model import (
 from casarray.core.directory.rules import find, missing
 from casarray.core.errors import Conflict, NotFound
 
+T = TypeVar("T", bound=Thing)
+
 
 def new(directory: Directory, *things: Thing) -> Directory:
-    """Make these. `Conflict` if one of that kind and name is there."""
+    """Make these. `Conflict` if one of that kind and name is there, or among them already."""
+    made: dict[tuple[Kind, str], Thing] = {}
     for thing in things:
-        other = directory.get(thing.KIND, thing.name)
+        other = directory.get(thing.KIND, thing.name) or made.get((thing.KIND, key(thing.name)))
+        made[thing.KIND, key(thing.name)] = thing
         if isinstance(other, Subnet):
             raise Conflict(f"the subnet {other.name} is there already: it belongs to the site {other.site}")
         if other is not None:
@@ -40,18 +53,30 @@ def new(directory: Directory, *things: Thing) -> Directory:
 
 
 def new_array(directory: Directory, name: str, fqdn: str, site: str, **more: Any) -> Directory:
-    """An array for a site. The name of the site is written as the site has it."""
-    return new(directory, Array(name, fqdn, find(directory, Kind.SITE, site).name, **more))
+    """An array for a site."""
+    return new(directory, array(directory, name, fqdn, site, **more))
+
+
+def array(directory: Directory, name: str, fqdn: str, site: str, **more: Any) -> Array:
+    """An array to be made. The name of the site is written as the site has it."""
+    return Array(name, fqdn, find(directory, Kind.SITE, site).name, **more)
 
 
 def new_server(
     directory: Directory, name: str, fqdn: str, site: str, roles: Sequence[str] = (CLIENT_ACCESS,), **more: Any
 ) -> Directory:
     """A server; with client access it becomes a member of its site's array."""
+    return new(directory, server(directory, name, fqdn, site, roles, **more))
+
+
+def server(
+    directory: Directory, name: str, fqdn: str, site: str, roles: Sequence[str] = (CLIENT_ACCESS,), **more: Any
+) -> Server:
+    """A server to be made."""
     roles = tuple(role for role in ROLES if role in roles)
     access = RpcClientAccess() if CLIENT_ACCESS in roles else None
     fields = {"rpc_client_access": access} | more
-    return new(directory, Server(name, fqdn, find(directory, Kind.SITE, site).name, roles, **fields))
+    return Server(name, fqdn, find(directory, Kind.SITE, site).name, roles, **fields)
 
 
 def new_database(
@@ -63,18 +88,27 @@ def new_database(
     **more: Any,
 ) -> Directory:
     """A mailbox database on a server; its clients are told the array of the server's site by itself."""
+    return new(directory, database(directory, name, server, copies, rpc_client_access_server, **more))
+
+
+def database(
+    directory: Directory,
+    name: str,
+    server: str,
+    copies: Sequence[Copy] = (),
+    rpc_client_access_server: str = "",
+    **more: Any,
+) -> Database:
+    """A mailbox database to be made."""
     home = find(directory, Kind.SERVER, server)
     assert isinstance(home, Server)
     told = rpc_client_access_server
-    return new(
-        directory,
-        Database(
-            name,
-            home.name,
-            _ordered(copies or (Copy(home.name),)),
-            rpc_server(directory, told) if told else usual_rpc_server(directory, home),
-            **more,
-        ),
+    return Database(
+        name,
+        home.name,
+        _ordered(copies or (Copy(home.name),)),
+        rpc_server(directory, told) if told else usual_rpc_server(directory, home),
+        **more,
     )
 
 
@@ -90,20 +124,29 @@ def rpc_server(directory: Directory, text: str) -> str:
     return thing.fqdn
 
 
-def change(directory: Directory, kind: Kind, name: str, **fields: Any) -> Directory:
+def change(directory: Directory, kind: Kind, name: str, /, **fields: Any) -> Directory:
     """Give a thing other values. A new name is followed by everything that refers to it."""
     thing = find(directory, kind, name)
+    return replaced(directory, thing, altered(directory, thing, **fields))
+
+
+def altered(directory: Directory, thing: T, **fields: Any) -> T:
+    """A thing with other values, each written as the directory has it."""
     if "site" in fields:
         fields["site"] = find(directory, Kind.SITE, fields["site"]).name
     if "rpc_client_access_server" in fields:
         fields["rpc_client_access_server"] = rpc_server(directory, fields["rpc_client_access_server"])
     if "copies" in fields:
         fields["copies"] = _ordered(fields["copies"])
-    changed = replace(thing, **fields)
+    return replace(thing, **fields)
+
+
+def replaced(directory: Directory, thing: Thing, changed: Thing) -> Directory:
+    """The one in the place of the other. Under a new name, everything that refers to it follows."""
     if key(changed.name) == key(thing.name):
         return directory.put(changed)
     renamed = new(directory.without(thing), changed)
-    return renamed.put(*_followers(renamed, kind, thing.name, changed.name))
+    return renamed.put(*_followers(renamed, thing.KIND, thing.name, changed.name))
 
 
 def _followers(directory: Directory, kind: Kind, old: str, fresh: str) -> list[Thing]:
@@ -114,25 +157,21 @@ def _followers(directory: Directory, kind: Kind, old: str, fresh: str) -> list[T
 
     followers: list[Thing] = []
     if kind is Kind.SITE:
-        for other in (Kind.SUBNET, Kind.SERVER, Kind.ARRAY):
-            followers += [replace(t, site=fresh) for t in directory.of(other).values() if key(t.site) == key(old)]
+        followers += [replace(subnet, site=fresh) for subnet in subnets_of_site(directory, old)]
+        followers += [replace(server, site=fresh) for server in servers_of_site(directory, old)]
+        followers += [replace(array, site=fresh) for array in arrays_of_site(directory, old)]
     elif kind is Kind.SERVER:
-        followers += [
-            replace(g, servers=tuple(map(follow, g.servers)))
-            for g in directory.groups.values()
-            if key(old) in map(key, g.servers)
-        ]
+        followers += [replace(g, servers=tuple(map(follow, g.servers))) for g in groups_of(directory, old)]
         followers += [
             replace(
-                d,
-                active_server=follow(d.active_server),
-                copies=tuple(replace(c, server=follow(c.server)) for c in d.copies),
+                database,
+                active_server=follow(database.active_server),
+                copies=tuple(replace(copy, server=follow(copy.server)) for copy in database.copies),
             )
-            for d in directory.databases.values()
-            if key(old) in {key(c.server) for c in d.copies}
+            for database in databases_on(directory, old)
         ]
     elif kind is Kind.DATABASE:
-        followers += [replace(a, database=fresh) for a in directory.accounts.values() if key(a.database) == key(old)]
+        followers += [replace(account, database=fresh) for account in accounts_in(directory, old)]
     return followers
 
 
@@ -183,13 +222,19 @@ def set_group_servers(directory: Directory, name: str, servers: Sequence[str]) -
 
 
 def _server_names(directory: Directory, servers: Sequence[str]) -> tuple[str, ...]:
-    return tuple(find(directory, Kind.SERVER, server).name for server in servers)
+    """As the servers write them, each once."""
+    return tuple(dict.fromkeys(find(directory, Kind.SERVER, server).name for server in servers))
 
 
 def move_active_database(directory: Directory, name: str, server: str) -> Directory:
     """Make the copy on another server the active one. Whom clients are told follows: see `lookup.told`."""
     database = find(directory, Kind.DATABASE, name)
     assert isinstance(database, Database)
+    return directory.put(moved(directory, database, server))
+
+
+def moved(directory: Directory, database: Database, server: str) -> Database:
+    """A database, active on another of the servers that have a copy."""
     wanted = find(directory, Kind.SERVER, server).name
     if key(database.active_server) == key(wanted):
         raise Conflict(f"the database {database.name} is active on {wanted} already")
@@ -198,7 +243,7 @@ def move_active_database(directory: Directory, name: str, server: str) -> Direct
             f"the database {database.name} has no copy on {wanted}; its copies are on "
             f"{', '.join(copy.server for copy in database.copies)}"
         )
-    return directory.put(replace(database, active_server=wanted))
+    return replace(database, active_server=wanted)
 
 
 def _ordered(copies: Sequence[Copy]) -> tuple[Copy, ...]:

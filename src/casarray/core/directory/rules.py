@@ -10,15 +10,31 @@ from typing import assert_never
 
 from casarray.core.config_values import Report, read_fqdn, read_name
 from casarray.core.directory.changes import Change
-from casarray.core.directory.lookup import arrays_of_site, databases_naming, group_of, with_address, with_fqdn
+from casarray.core.directory.lookup import (
+    accounts_in,
+    arrays_of_site,
+    databases_naming,
+    databases_on,
+    groups_of,
+    servers_of_site,
+    subnets_around,
+    subnets_inside,
+    subnets_of_site,
+    with_address,
+    with_fqdn,
+)
 from casarray.core.directory.model import (
+    CLIENT_ACCESS,
     MAILBOX,
+    MAXIMUM_CONNECTIONS,
+    ROLES,
     Account,
     Array,
     AvailabilityGroup,
     Database,
     Directory,
     Kind,
+    RpcClientAccess,
     Server,
     Site,
     Subnet,
@@ -28,6 +44,8 @@ from casarray.core.directory.model import (
 from casarray.core.errors import Conflict, NotFound
 
 MOST_NAMED = 10  # of the things that would break
+WEIGHTS = range(1, 10001)
+LONGEST_BLOCKED_VERSIONS = 255  # as Exchange has it
 
 
 def check(before: Directory, after: Directory, changes: Sequence[Change], *, force: bool = False) -> None:
@@ -66,16 +84,6 @@ def missing(kind: str, name: str, known: Iterable[str]) -> str:
 # What must hold of a thing wherever it stands.
 
 
-def _subnet(directory: Directory, subnet: Subnet) -> None:
-    find(directory, Kind.SITE, subnet.site)
-    for other in directory.subnets.values():
-        inside = other.network.version == subnet.network.version and subnet.network != other.network
-        if inside and key(other.site) == key(subnet.site) and _within(subnet, other):
-            raise Conflict(
-                f"{subnet.name} lies within {other.name}, which belongs to the site {other.site} already: nothing to do"
-            )
-
-
 def _server(directory: Directory, server: Server) -> None:
     _name(server.name, Kind.SERVER)
     _fqdn(directory, server)
@@ -83,6 +91,32 @@ def _server(directory: Directory, server: Server) -> None:
     _own_addresses(directory, server)
     if not server.roles:
         raise Conflict(f"the server {server.name} would have no role; give it client-access, mailbox or both")
+    if unknown := [role for role in server.roles if role not in ROLES]:
+        raise Conflict(f"the server {server.name}: {unknown[0]} is no role; roles are {' and '.join(ROLES)}")
+    if server.weight not in WEIGHTS:
+        raise Conflict(
+            f"the server {server.name}: its weight cannot be {server.weight}; "
+            f"write a number between {WEIGHTS[0]} and {WEIGHTS[-1]}"
+        )
+    if server.rpc_client_access is not None:
+        _rpc_client_access(server.name, server.rpc_client_access)
+    if MAILBOX not in server.roles and (needed := [*_mailboxes_on(directory, server)]):
+        raise Conflict(
+            f"the server {server.name} still needs its mailbox role: {_some(needed)}; remove or move these first"
+        )
+
+
+def _rpc_client_access(server: str, access: RpcClientAccess) -> None:
+    if not 1 <= access.maximum_connections <= MAXIMUM_CONNECTIONS:
+        raise Conflict(
+            f"the server {server}: its RPC client access cannot have {access.maximum_connections} maximum connections; "
+            f"write a number between 1 and {MAXIMUM_CONNECTIONS}"
+        )
+    if len(access.blocked_client_versions) > LONGEST_BLOCKED_VERSIONS:
+        raise Conflict(
+            f"the server {server}: its blocked client versions are longer than {LONGEST_BLOCKED_VERSIONS} characters; "
+            f"write ranges, like 0.0.0-5.65535.65535"
+        )
 
 
 def _array(directory: Directory, array: Array) -> None:
@@ -104,10 +138,10 @@ def _group(directory: Directory, group: AvailabilityGroup) -> None:
         server = find(directory, Kind.SERVER, name)
         if isinstance(server, Server) and MAILBOX not in server.roles:
             raise Conflict(f"the server {name} has no mailbox role, so it cannot be in the availability group")
-        other = group_of(directory, name)
-        if other is not None and key(other.name) != key(group.name):
+        others = [other for other in groups_of(directory, name) if key(other.name) != key(group.name)]
+        if others:
             raise Conflict(
-                f"the server {name} is in the availability group {other.name} already: take it out there first"
+                f"the server {name} is in the availability group {others[0].name} already: take it out there first"
             )
 
 
@@ -117,7 +151,16 @@ def _database(directory: Directory, database: Database) -> None:
         raise Conflict(f"the database {database.name} would have no copy; name the server it is on")
     preferences = [copy.activation_preference for copy in database.copies]
     if len(set(preferences)) != len(preferences):
-        raise Conflict(f"two copies of the database {database.name} have the same activation preference")
+        raise Conflict(
+            f"two copies of the database {database.name} have the same activation preference; number them 1, 2, ..."
+        )
+    if min(preferences) < 1:
+        raise Conflict(
+            f"a copy of the database {database.name} has the activation preference {min(preferences)}; the first is 1"
+        )
+    holders = [key(copy.server) for copy in database.copies]
+    if len(set(holders)) != len(holders):
+        raise Conflict(f"the database {database.name} would have two copies on one server; name each server once")
     for copy in database.copies:
         server = find(directory, Kind.SERVER, copy.server)
         if isinstance(server, Server) and MAILBOX not in server.roles:
@@ -142,7 +185,7 @@ def _check_standing(directory: Directory, thing: Thing) -> None:
         case Site():
             _name(thing.name, Kind.SITE)
         case Subnet():
-            _subnet(directory, thing)
+            find(directory, Kind.SITE, thing.site)
         case Server():
             _server(directory, thing)
         case Array():
@@ -164,28 +207,58 @@ def _check_kept(before: Directory, after: Directory, was: Thing | None, now: Thi
     if isinstance(now, Array | Server):
         if isinstance(was, Array | Server) and key(was.fqdn) != key(now.fqdn):
             _refuse_naming(before, after, was.fqdn, f"{was.KIND} {was.name}", "would be told a name that is gone")
+        if isinstance(was, Server) and isinstance(now, Server) and _loses_client_access(was, now):
+            lost = "would be told a server without client access"
+            _refuse_named(databases_naming(after, now.fqdn), now.fqdn, f"{was.KIND} {was.name}", lost)
     elif isinstance(now, Subnet):
-        _check_subnet(after, now)
+        _check_subnet(before, after, now)
+    elif isinstance(now, Database):
+        _check_told(after, was, now)
 
 
-def _check_subnet(after: Directory, subnet: Subnet) -> None:
-    for other in after.subnets.values():
-        if key(other.site) == key(subnet.site) or other.network.version != subnet.network.version:
-            continue
-        if _within(subnet, other):
+def _loses_client_access(was: Server, now: Server) -> bool:
+    return CLIENT_ACCESS in was.roles and CLIENT_ACCESS not in now.roles
+
+
+def _check_told(after: Directory, was: Thing | None, now: Database) -> None:
+    # A name that was forced to go stays in the databases until somebody gives them another one.
+    fqdn = now.rpc_client_access_server
+    kept = isinstance(was, Database) and key(was.rpc_client_access_server) == key(fqdn)
+    if not kept and not with_fqdn(after, fqdn):
+        raise Conflict(
+            f'clients of the database {now.name} would be told "{fqdn}", and no array or server has that name; name '
+            f"one that is there, or force it"
+        )
+
+
+def _check_subnet(before: Directory, after: Directory, subnet: Subnet) -> None:
+    """Refuse what is probably a slip; what stood that way before is meant."""
+    outer = next((other for other in subnets_around(after, subnet.network) if other.network != subnet.network), None)
+    if outer is not None:
+        same_site = key(outer.site) == key(subnet.site)
+        if same_site and not _together(before, subnet, outer, same_site=True):
             raise Conflict(
-                f"{subnet.name} overlaps {other.name} of the site {other.site}: clients in it would belong to "
+                f"{subnet.name} lies within {outer.name}, which belongs to the site {outer.site} already: nothing to "
+                f"do; if a subnet of its own is meant, force it"
+            )
+        if not same_site and not _together(before, subnet, outer, same_site=False):
+            raise Conflict(
+                f"{subnet.name} overlaps {outer.name} of the site {outer.site}: clients in it would belong to "
                 f"{subnet.site} instead, since the longest subnet counts; if that is meant, force it"
             )
-        if _within(other, subnet):
+    for inner in subnets_inside(after, subnet.network):
+        if key(inner.site) != key(subnet.site) and not _together(before, subnet, inner, same_site=False):
             raise Conflict(
-                f"{subnet.name} overlaps {other.name} of the site {other.site}, which would stay there, since the "
+                f"{subnet.name} overlaps {inner.name} of the site {inner.site}, which would stay there, since the "
                 f"longest subnet counts; if that is meant, force it"
             )
 
 
-def _within(inner: Subnet, outer: Subnet) -> bool:
-    return inner.network.prefixlen >= outer.network.prefixlen and inner.network.network_address in outer.network
+def _together(before: Directory, one: Subnet, other: Subnet, *, same_site: bool) -> bool:
+    """Whether both were there before, in one site or in two."""
+    were = [before.subnets.get(key(subnet.name)) for subnet in (one, other)]
+    sites = {key(subnet.site) for subnet in were if subnet is not None}
+    return None not in were and (len(sites) == 1) is same_site
 
 
 def _check_removal(before: Directory, after: Directory, gone: Thing, force: bool) -> None:
@@ -200,26 +273,28 @@ def _check_removal(before: Directory, after: Directory, gone: Thing, force: bool
 def _standing_on(after: Directory, gone: Thing) -> Iterator[str]:
     name = key(gone.name)
     if isinstance(gone, Site) and name not in after.sites:
-        for kind in (Kind.ARRAY, Kind.SERVER, Kind.SUBNET):
-            yield from (f"the {kind} {t.name} is in it" for t in after.of(kind).values() if key(t.site) == name)
+        for things in (arrays_of_site(after, name), servers_of_site(after, name), subnets_of_site(after, name)):
+            yield from (f"the {thing.KIND} {thing.name} is in it" for thing in things)
     elif isinstance(gone, Server) and name not in after.servers:
-        yield from (
-            f"the database {d.name} has a copy on it"
-            for d in after.databases.values()
-            if name in {key(copy.server) for copy in d.copies}
-        )
-        yield from (
-            f"it is in the availability group {g.name}" for g in after.groups.values() if name in map(key, g.servers)
-        )
+        yield from _mailboxes_on(after, gone)
     elif isinstance(gone, Database) and name not in after.databases:
-        yield from (f"the mailbox of {a.name} is in it" for a in after.accounts.values() if key(a.database) == name)
+        yield from (f"the mailbox of {account.name} is in it" for account in accounts_in(after, name))
+
+
+def _mailboxes_on(directory: Directory, server: Server) -> Iterator[str]:
+    """What stands on a server's mailbox role."""
+    yield from (f"the database {d.name} has a copy on it" for d in databases_on(directory, server.name))
+    yield from (f"it is in the availability group {g.name}" for g in groups_of(directory, server.name))
 
 
 def _refuse_naming(before: Directory, after: Directory, fqdn: str, what: str, broken: str) -> None:
     if with_fqdn(after, fqdn):
         return
     still = {key(d.name) for d in databases_naming(after, fqdn)}
-    left = [d for d in databases_naming(before, fqdn) if key(d.name) in still]
+    _refuse_named([d for d in databases_naming(before, fqdn) if key(d.name) in still], fqdn, what, broken)
+
+
+def _refuse_named(left: Sequence[Database], fqdn: str, what: str, broken: str) -> None:
     if left:
         raise Conflict(
             f"{what}: clients of {len(left)} database{'s' if len(left) > 1 else ''} {broken} ({fqdn}): "
