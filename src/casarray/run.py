@@ -171,7 +171,9 @@ class Gateway:
         async for _ in feed.changes():
             try:
                 await service.reload()
+                feed.served()
             except CasarrayError as error:
+                feed.served(str(error))
                 log.error("the directory has changed, and that cannot be served: %s", error)
             except Exception:  # the next change may be better
                 log.exception("the directory has changed, and that cannot be served")

@@ -69,6 +69,7 @@ class DirectoryFeed:
         self._store: DirectoryStore | None = None
         self._view = _View()
         self._fault = ""
+        self._refused = ""
         self._left_out: tuple[str, ...] = ()
 
     async def start(self) -> None:
@@ -96,10 +97,19 @@ class DirectoryFeed:
 
     def warnings(self) -> tuple[str, ...]:
         """What an administrator should know of it, a sentence each."""
-        fault = (
-            [f"the directory cannot be reached, going on with what it held last: {self._fault}"] if self._fault else []
-        )
-        return (*fault, *(f"directory: {word}" for word in (*self._view.missing, *self._left_out)))
+        told = [
+            sentence
+            for sentence, so in (
+                (f"the directory cannot be reached, going on with what it held last: {self._fault}", self._fault),
+                (f"the directory has changed, and that cannot be served: {self._refused}", self._refused),
+            )
+            if so
+        ]
+        return (*told, *(f"directory: {word}" for word in (*self._view.missing, *self._left_out)))
+
+    def served(self, refusal: str = "") -> None:
+        """What `changes` told of is served now, or why it cannot be."""
+        self._refused = refusal
 
     def status(self) -> DirectoryStatus:
         """Its state, for whoever looks at the gateway."""
