@@ -16,9 +16,9 @@ from typing import Any
 
 from casarray.adapters.stores.memory_directory import identified
 from casarray.app.stores import Entry, Note, Snapshot
-from casarray.core.directory.changes import Change, as_json, of_json
-from casarray.core.directory.model import DEFAULT_ADMIN_GROUP, DEFAULT_ORGANIZATION, Directory, Kind, Thing, key
-from casarray.core.errors import Denied, MovedOn, Unavailable
+from casarray.core.directory.changes import Change, as_json, check_expected, of_json
+from casarray.core.directory.model import DEFAULT_ADMIN_GROUP, DEFAULT_ORGANIZATION, Directory, Kind, key
+from casarray.core.errors import Denied, MovedOn, Unavailable, WireError
 
 FILE_NAME = "directory.db"
 BUSY_SECONDS = 10.0
@@ -37,6 +37,8 @@ MIGRATIONS = (
 
 
 _INSERT_AUDIT = "INSERT INTO audit (revision, at, who, what, kind, name, before, after) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_DELETE = "DELETE FROM thing WHERE kind = ? AND key = ?"
+_PUT = "INSERT INTO thing (kind, key, body) VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body"
 
 
 class SqliteDirectory:
@@ -54,48 +56,49 @@ class SqliteDirectory:
         self._closed = False
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            mask = os.umask(0o027)
-            try:
-                self._db = sqlite3.connect(
-                    self._path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
-                )
-                self._db.execute("PRAGMA journal_mode = WAL")
-            finally:
-                os.umask(mask)
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._migrate()
+            self._db = self._connected()
         except (OSError, sqlite3.OperationalError) as error:
-            raise Denied(
-                f"the directory in {self._path.parent} cannot be written ({error}): use sudo, make room there, or name "
-                f"a folder that is yours (gateway.state in the configuration, or --store sqlite:FOLDER)"
-            ) from error
+            raise self._not_opened(error) from error
         except sqlite3.DatabaseError as error:
             raise Unavailable(f"{self._path} is damaged ({error}): put back a copy of it, or move it away") from error
 
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+    def _connected(self) -> sqlite3.Connection:
+        mask = os.umask(0o027)
+        try:
+            db = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
+            try:
+                _turn_to_wal(db)
+                db.execute("PRAGMA synchronous = FULL")
+                self._migrate(db)
+            except BaseException:
+                db.close()
+                raise
+        finally:
+            os.umask(mask)
+        return db
+
+    def _not_opened(self, error: Exception) -> Denied | Unavailable:
+        if _is_busy(error):
+            return Unavailable(f"{self._path} is in use by somebody else for too long ({error}): try again")
+        return Denied(
+            f"the directory in {self._path.parent} cannot be written ({error}): use sudo, make room there, or name "
+            f"a folder that is yours (gateway.state in the configuration, or --store sqlite:FOLDER)"
+        )
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
             raise Unavailable(
                 f"{self._path} was written by a newer casarray (its version is {version}): update this one"
             )
         while version < len(MIGRATIONS):
-            with self._transaction():
-                (version,) = self._db.execute("PRAGMA user_version").fetchone()  # somebody else may have been faster
+            with _transaction(db):
+                (version,) = db.execute("PRAGMA user_version").fetchone()  # somebody else may have been faster
                 if version < len(MIGRATIONS):
                     for statement in MIGRATIONS[version].split(";\n"):
-                        self._db.execute(statement)
+                        db.execute(statement)
                     version += 1
-                    self._db.execute(f"PRAGMA user_version = {version}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+                    db.execute(f"PRAGMA user_version = {version}")
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
@@ -104,23 +107,18 @@ class SqliteDirectory:
                 yield
             except sqlite3.Error as error:
                 raise Unavailable(f"{self._path} could not be {doing}: {error}") from error
-            except (ValueError, KeyError) as error:
+            except (ValueError, KeyError, WireError) as error:
                 raise Unavailable(f"{self._path} holds something that cannot be read: {error}") from error
 
     def read(self) -> Snapshot:
-        with self._translated("read"):
-            self._db.execute("BEGIN")  # one state, whoever writes meanwhile
-            try:
-                about = dict(self._db.execute("SELECT name, value FROM about"))
-                if self._seen is None:
-                    directory = self._whole(about)
-                elif self._seen.revision == about["revision"]:
-                    return self._seen
-                else:
-                    directory = self._caught_up(self._seen)
-            finally:
-                self._db.execute("COMMIT")
-            self._seen = Snapshot(directory, about["revision"])
+        with self._translated("read"), _transaction(self._db, "BEGIN"):  # one state, whoever writes meanwhile
+            about = dict(self._db.execute("SELECT name, value FROM about"))
+            seen, revision = self._seen, about["revision"]
+            if seen is None or int(revision) < int(seen.revision):  # an older file was put back
+                self._seen = Snapshot(self._whole(about), revision)
+            elif revision != seen.revision:
+                self._seen = Snapshot(self._caught_up(seen), revision)
+            assert self._seen is not None
             return self._seen
 
     def _whole(self, about: dict[str, str]) -> Directory:
@@ -136,18 +134,12 @@ class SqliteDirectory:
     def _caught_up(self, seen: Snapshot) -> Directory:
         """What was seen, with everything since."""
         rows = self._db.execute(
-            "SELECT kind, before, after FROM audit WHERE revision > ? ORDER BY id", (int(seen.revision),)
+            "SELECT kind, name, after FROM audit WHERE revision > ? ORDER BY id", (int(seen.revision),)
         )
-        latest: dict[tuple[Kind, str], tuple[Thing | None, Thing | None]] = {}
-        for word, before, after in rows:
-            kind = Kind(word)
-            was, now = (of_json(kind, json.loads(body)) if body else None for body in (before, after))
-            for thing in (was, now):
-                if thing is not None:
-                    latest[kind, key(thing.name)] = (was, now)
-        put = [now for _, now in latest.values() if now is not None]
-        gone = [was for was, now in latest.values() if was is not None and now is None]
-        return seen.directory.without(*gone).put(*put)
+        latest = {(Kind(word), key(name)): after for word, name, after in rows}
+        put = [of_json(kind, json.loads(after)) for (kind, _), after in latest.items() if after is not None]
+        gone = [seen.directory.get(kind, name) for (kind, name), after in latest.items() if after is None]
+        return seen.directory.without(*(thing for thing in gone if thing is not None)).put(*put)
 
     def revision(self) -> str:
         with self._translated("read"):
@@ -155,30 +147,21 @@ class SqliteDirectory:
             return str(revision)
 
     def change(self, snapshot: Snapshot, changes: Sequence[Change], note: Note) -> None:
-        with self._translated("written"), self._transaction():
+        with self._translated("written"), _transaction(self._db):
             ((revision,),) = self._db.execute("SELECT value FROM about WHERE name = 'revision'").fetchall()
             if revision != snapshot.revision:
                 raise MovedOn("the directory was changed by somebody else meanwhile; look at it again and repeat")
+            check_expected(snapshot.directory, changes)
             now, following = time.time(), int(revision) + 1
+            who, what = _storable(note.who), _storable(note.what)
+            audit: list[tuple[object, ...]] = []
             for change in map(identified, changes):
-                self._store(change)
                 before, after = (json.dumps(as_json(t)) if t else None for t in (change.before, change.after))
-                row = (following, now, note.who, note.what, change.kind, change.name, before, after)
-                self._db.execute(
-                    "INSERT INTO audit (revision, at, who, what, kind, name, before, after) VALUES (?,?,?,?,?,?,?,?)",
-                    row,
-                )
+                row = (change.kind, key(change.name))
+                self._db.execute(*((_DELETE, row) if after is None else (_PUT, (*row, after))))
+                audit.append((following, now, who, what, change.kind, change.name, before, after))
+            self._db.executemany(_INSERT_AUDIT, audit)
             self._db.execute("UPDATE about SET value = ? WHERE name = 'revision'", (str(following),))
-
-    def _store(self, change: Change) -> None:
-        if change.after is None:
-            self._db.execute("DELETE FROM thing WHERE kind = ? AND key = ?", (change.kind, key(change.name)))
-            return
-        self._db.execute(
-            "INSERT INTO thing (kind, key, body) VALUES (?, ?, ?) "
-            "ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body",
-            (change.kind, key(change.after.name), json.dumps(as_json(change.after))),
-        )
 
     def history(self, most: int = 100) -> Sequence[Entry]:
         statement = "SELECT at, who, what, kind, name, before, after FROM audit ORDER BY id DESC LIMIT ?"
@@ -190,6 +173,41 @@ class SqliteDirectory:
             if not self._closed:
                 self._closed = True
                 self._db.close()
+
+
+def _is_busy(error: Exception) -> bool:
+    # The low byte says what it is, the others say more closely why.
+    return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _turn_to_wal(db: sqlite3.Connection) -> None:
+    """Several may open a new file at once, and SQLite does not wait for each other at this step."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    db.execute(begin)
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk makes SQLite roll back by itself
+            db.execute("ROLLBACK")
+        raise
+
+
+def _storable(typed: str) -> str:
+    """A command line may hold bytes that are no text in any language."""
+    return typed.encode("utf-8", "backslashreplace").decode()
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

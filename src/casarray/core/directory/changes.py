@@ -54,17 +54,18 @@ def difference(before: Directory, after: Directory) -> tuple[Change, ...]:
 
 def applied(directory: Directory, changes: Iterable[Change]) -> Directory:
     """The directory after these. `MovedOn` when it is not what the changes expect."""
-    put: list[Thing] = []
-    gone: list[Thing] = []
-    for change in changes:
-        found = directory.get(change.kind, change.name)
-        if found != change.before:
-            raise MovedOn(moved_on(change))
-        if change.after is not None:
-            put.append(change.after)
-        elif change.before is not None:
-            gone.append(change.before)
+    changes = tuple(changes)
+    check_expected(directory, changes)
+    put = [change.after for change in changes if change.after is not None]
+    gone = [change.before for change in changes if change.before is not None and change.after is None]
     return directory.put(*put).without(*gone)
+
+
+def check_expected(directory: Directory, changes: Iterable[Change]) -> None:
+    """Raise `MovedOn` when the directory is not what the changes expect."""
+    for change in changes:
+        if directory.get(change.kind, change.name) != change.before:
+            raise MovedOn(moved_on(change))
 
 
 def moved_on(change: Change) -> str:
