@@ -171,6 +171,8 @@ def plan_changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
     warnings = [f"gateway.{key} counts only from the next start on" for key in late]
     if old.directory != new.directory:
         warnings.append("[directory] counts only from the next start on")
+    if old.api.listen != new.api.listen:
+        warnings.append("api.listen counts only from the next start on")
     return said, warnings
 
 

@@ -105,6 +105,16 @@ class DirectorySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The `[api]` table: where the REST API is served besides the control socket. TLS and a token are its price."""
+
+    listen: str = ""  # host:port; empty = nowhere
+    certificate: str = ""
+    key: str = ""
+    token_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A site and the subnets that belong to it."""
 
@@ -184,6 +194,7 @@ class Config:
     arrays: tuple[Array, ...]
     servers: tuple[Server, ...]
     directory: DirectorySettings = DirectorySettings()
+    api: ApiSettings = ApiSettings()
 
     def members(self, array: Array) -> tuple[Server, ...]:
         """The servers of the array's site that have the client-access role: computed, never stored."""

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from casarray.core.config import Array, Config, DirectorySettings, Gateway, HealthPolicy, Server, Site
+from casarray.core.config import ApiSettings, Array, Config, DirectorySettings, Gateway, HealthPolicy, Server, Site
 from casarray.core.config_keys import (
+    API,
     ARRAY,
     DIRECTORY,
     GATEWAY,
@@ -155,7 +156,9 @@ def _read_draft(raw: dict[str, Any], hostname: str, report: Report) -> Draft:
         _unknown((key,), key, list(TOP), report)
     gateway = _read_table(GATEWAY, raw.get("gateway", {}), ("gateway",), report)
     directory = _read_table(DIRECTORY, raw.get("directory", {}), ("directory",), report)
-    draft = Draft(Gateway(**({"name": hostname or "gateway"} | gateway)), DirectorySettings(**directory))
+    api = _read_table(API, raw.get("api", {}), ("api",), report)
+    named = {"name": hostname or "gateway"} | gateway
+    draft = Draft(Gateway(**named), DirectorySettings(**directory), ApiSettings(**api))
     sites = _each("site", raw, report)
     draft.site_names = frozenset(t["name"] for _, t in sites if isinstance(t.get("name"), str))
     for path, table in sites:

@@ -205,6 +205,41 @@ DIRECTORY = Table(
     ),
 )
 
+API = Table(
+    "[api]",
+    config.ApiSettings,
+    "The REST API on a TCP address. On the control socket it is always there.",
+    (
+        Key(
+            "listen",
+            read.read_endpoint,
+            "Where the REST API is served, over TLS and to whoever has the token. Empty: on the control socket alone.",
+            '"10.11.0.5:8443"',
+        ),
+        Key(
+            "certificate",
+            read.read_file_path,
+            "The certificate to show, with those between it and its root, as PEM. Required with `listen`.",
+            '"/etc/casarray/api.pem"',
+            default="none",
+        ),
+        Key(
+            "key",
+            read.read_file_path,
+            "Its private key, as PEM without a password. Required with `listen`.",
+            '"/etc/casarray/api.key"',
+            default="none",
+        ),
+        Key(
+            "token_file",
+            read.read_file_path,
+            "A file whose one line is the token, mode 0600 or 0640. Required with `listen`.",
+            '"/etc/casarray/api.token"',
+            default="none",
+        ),
+    ),
+)
+
 SITE = Table(
     "[[site]]",
     config.Site,
@@ -439,8 +474,15 @@ SERVER = Table(
     ),
 )
 
-TABLES = (GATEWAY, DIRECTORY, SITE, ARRAY, HEALTH, SERVICE, SERVER)
+TABLES = (GATEWAY, DIRECTORY, API, SITE, ARRAY, HEALTH, SERVICE, SERVER)
 
 #: What may stand at the top of the file, and inside an array beside its keys.
-TOP: Mapping[str, Table] = {"gateway": GATEWAY, "directory": DIRECTORY, "site": SITE, "array": ARRAY, "server": SERVER}
+TOP: Mapping[str, Table] = {
+    "gateway": GATEWAY,
+    "directory": DIRECTORY,
+    "api": API,
+    "site": SITE,
+    "array": ARRAY,
+    "server": SERVER,
+}
 IN_ARRAY: Mapping[str, Table] = {"health": HEALTH, "service": SERVICE}

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from casarray.core.config import (
+    ApiSettings,
     Array,
     Bind,
     Config,
@@ -28,6 +29,7 @@ class Draft:
 
     gateway: Gateway
     directory: DirectorySettings = field(default_factory=DirectorySettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
     sites: list[tuple[Path, Site]] = field(default_factory=list)
     arrays: list[tuple[Path, Array]] = field(default_factory=list)
     servers: list[tuple[Path, Server]] = field(default_factory=list)
@@ -42,6 +44,7 @@ class Draft:
             tuple(array for _, array in self.arrays),
             tuple(server for _, server in self.servers),
             self.directory,
+            self.api,
         )
 
 
@@ -49,6 +52,7 @@ def check_rules(draft: Draft, report: Report) -> None:
     """Report every rule that the draft breaks."""
     _check_gateway(draft.gateway, report)
     _check_directory(draft.directory, report)
+    _check_api(draft, report)
     for kind, named in (("site", draft.sites), ("array", draft.arrays), ("server", draft.servers)):
         _check_names(kind, [(path, part.name) for path, part in named], report)
     _check_names("array's host name", [(path, a.fqdn) for path, a in draft.arrays], report, key="fqdn")
@@ -79,6 +83,17 @@ def _check_directory(directory: DirectorySettings, report: Report) -> None:
     if directory.bind is Bind.SIMPLE and plain:
         right = 'write "ldaps://..." in store, or set starttls = true'
         report.wrong(("directory", "bind"), "simple would send the password in clear", right)
+
+
+def _check_api(draft: Draft, report: Report) -> None:
+    api, path = draft.api, ("api", "listen")
+    if not api.listen:
+        return
+    if missing := [name for name in ("certificate", "key", "token_file") if not getattr(api, name)]:
+        what = f"without {' and '.join(missing)}, whoever reaches {api.listen} could listen in or rule the gateway"
+        report.wrong(path, what, f"set {', '.join(missing)} as well, or leave listen out: the control socket is there")
+    if api.listen == draft.gateway.metrics:
+        report.wrong(path, f"{api.listen} serves the metrics already", "write another port, or another gateway.metrics")
 
 
 def _check_names(kind: str, named: Iterable[tuple[Path, str]], report: Report, key: str = "name") -> None:
