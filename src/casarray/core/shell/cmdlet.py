@@ -46,7 +46,19 @@ class Credential:
     __str__ = __repr__
 
 
-Value = None | bool | int | float | str | Record | Credential | Sequence["Value"] | Mapping[str, "Value"]
+@dataclass(frozen=True, slots=True, eq=False)
+class ScriptBlock:
+    """``{ $_.Site -eq 'Paderborn' }``: to be worked out for one object after another."""
+
+    text: str
+    call: Callable[["Value"], Sequence["Value"]]  # the object that is $_ -> what the block gives
+
+    def __str__(self) -> str:
+        """As typed."""
+        return self.text
+
+
+Value = None | bool | int | float | str | Record | Credential | ScriptBlock | Sequence["Value"] | Mapping[str, "Value"]
 """What variables, parameters and properties may hold."""
 
 
@@ -83,6 +95,7 @@ class Parameter:
     choices: tuple[str, ...] = ()  # other words are refused
     completes: str = ""  # a kind of thing whose names are offered: "array", "server", "database", "site", ...
     help: str = ""
+    rest: bool = False  # with a position: takes all further words as a list
 
 
 @dataclass(frozen=True, slots=True)
