@@ -241,8 +241,10 @@ class Relay(asyncio.Protocol):
                     self._open(None)
                 case Answered(call, rewritten, authenticated):
                     self._ward.count(call)
-                    self._ward.count("rewritten", rewritten)
-                    self._ward.count("authenticated", int(authenticated))
+                    if rewritten:
+                        self._ward.count("rewritten", rewritten)
+                    if authenticated:
+                        self._ward.count("authenticated")
                 case EndToServer():
                     self._end_to_server = True
                     if self._server is not None:

@@ -17,6 +17,7 @@ a policy says what the client may reach ([MS-RPCE] 2.2.2.11).
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address
 
 from casarray.core.dcerpc.association import AssociationView, State, WatchedCall
@@ -253,36 +254,53 @@ class MapperInspection:
     def _whole(self, call: WatchedCall) -> Iterable[Command]:
         """Let a whole answer go, with the array's address in it, after the ports that it names."""
         held, self._held = self._held, []
-        if any(fragment.order != held[0].order for fragment in held):
+        if len(held) > 1 and any(fragment.order != held[0].order for fragment in held):
             raise WireError("fragment", "an answer in two byte orders")
         if call.transfer not in (NDR, NDR64):
             raise WireError("syntax", f"an answer in {call.transfer}, which cannot be read")
         stub = held[0].stub if len(held) == 1 else b"".join(fragment.stub for fragment in held)
-        towers = _towers(call.opnum, stub, held[0].order, call.ndr64)
+        read = _read_again if len(stub) <= _WORTH_KEEPING else _read
+        answer = read(call.opnum, stub, (held[0].order, call.ndr64), self._host, self.ports)
         commands: list[Command] = []
-        if ports := self.ports.pinholes(tower for tower, _ in towers):
-            commands.append(OpenPinholes(ports))
-        moved, rewritten = self._moved(stub, towers)
+        if answer.ports:
+            commands.append(OpenPinholes(answer.ports))
         at = 0
         for fragment in held:
             end = at + len(fragment.stub)
-            commands.append(SendToClient(fragment.raw[:_STUB_AT] + moved[at:end] if rewritten else fragment.raw))
+            whole = fragment.raw[:_STUB_AT] + answer.stub[at:end] if answer.rewritten else fragment.raw
+            commands.append(SendToClient(whole))
             at = end
-        commands.append(Answered(CALLS[call.opnum], rewritten))
+        commands.append(Answered(CALLS[call.opnum], answer.rewritten))
         return commands
 
-    def _moved(self, stub: bytes, towers: Iterable[tuple[Tower, int]]) -> tuple[bytearray, int]:
-        """The stub with the array's address in its towers, and how many of them were changed."""
-        moved = bytearray(stub)
-        rewritten = 0
-        for tower, begin in towers:
-            if (host_at := tower.host_at) is None:
-                continue
-            at = begin + host_at
-            if moved[at : at + 4] not in (NOBODY, self._host):
-                moved[at : at + 4] = self._host
-                rewritten += 1
-        return moved, rewritten
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer that was read."""
+
+    ports: tuple[int, ...]  # that need a pinhole
+    stub: bytes  # with the array's address in its towers
+    rewritten: int  # towers that were changed
+
+
+def _read(opnum: int, stub: bytes, encoding: tuple[Order, bool], host: bytes, policy: PortPolicy) -> _Answer:
+    """What an answer says, and how it goes on. ``encoding``: its byte order, and whether it is NDR64."""
+    towers = _towers(opnum, stub, *encoding)
+    moved = bytearray(stub)
+    rewritten = 0
+    for tower, begin in towers:
+        if (host_at := tower.host_at) is None:
+            continue
+        at = begin + host_at
+        if moved[at : at + 4] not in (NOBODY, host):
+            moved[at : at + 4] = host
+            rewritten += 1
+    return _Answer(policy.pinholes(tower for tower, _ in towers), bytes(moved), rewritten)
+
+
+#: Thousands of clients ask the same few questions, and a member answers them with the same octets.
+_read_again = lru_cache(maxsize=256)(_read)
+_WORTH_KEEPING = 1024  # octets: what is kept for all arrays together stays within a megabyte
 
 
 def _towers(opnum: int, stub: bytes, order: Order, ndr64: bool) -> list[tuple[Tower, int]]:
