@@ -239,12 +239,8 @@ class Relay(asyncio.Protocol):
                     self._open(ports)
                 case OpenRange():
                     self._open(None)
-                case Answered(call, rewritten, authenticated):
-                    self._ward.count(call)
-                    if rewritten:
-                        self._ward.count("rewritten", rewritten)
-                    if authenticated:
-                        self._ward.count("authenticated")
+                case Answered():
+                    self._count(command)
                 case EndToServer():
                     self._end_to_server = True
                     if self._server is not None:
@@ -253,6 +249,13 @@ class Relay(asyncio.Protocol):
                     if kind:
                         self._ward.count(f"wire_error:{kind}")
                     self.end()
+
+    def _count(self, answered: Answered) -> None:
+        self._ward.count(answered.call)
+        if answered.rewritten:
+            self._ward.count("rewritten", answered.rewritten)
+        if answered.authenticated:
+            self._ward.count("authenticated")
 
     def _send_to_server(self, data: bytes) -> None:
         if self._server is not None:
