@@ -177,7 +177,7 @@ class SqliteDirectory:
 
 def _is_busy(error: Exception) -> bool:
     # The low byte says what it is, the others say more closely why.
-    return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _turn_to_wal(db: sqlite3.Connection) -> None:

@@ -48,5 +48,8 @@ def last_name(legacy_dn: str) -> str:
 def fqdn_of(directory: Directory, legacy_dn: str) -> str:
     """The FQDN of whom such a DN names: an array's by its last part, a server's by its short name."""
     name = last_name(legacy_dn)
+    array = by_fqdn(directory, name)
+    if isinstance(array, Array):
+        return array.fqdn
     server = directory.servers.get(key(name))
     return server.fqdn if server else name
