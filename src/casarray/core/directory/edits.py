@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from casarray.core.directory import parts
 from casarray.core.directory.lookup import (
     accounts_in,
     arrays_of_site,
@@ -182,33 +183,23 @@ def remove(directory: Directory, kind: Kind, name: str) -> Directory:
 
 def new_rpc_client_access(directory: Directory, server: str, **fields: Any) -> Directory:
     """Put a server (back) into the array of its site."""
-    found = find(directory, Kind.SERVER, server)
-    assert isinstance(found, Server)
-    if CLIENT_ACCESS not in found.roles:
-        raise Conflict(f"the server {found.name} has no client-access role")
-    if found.rpc_client_access is not None:
-        raise Conflict(f"the server {found.name} has RPC client access already")
-    return directory.put(replace(found, rpc_client_access=RpcClientAccess(**fields)))
+    return directory.put(parts.with_rpc_client_access(_server(directory, server), **fields))
 
 
 def set_rpc_client_access(directory: Directory, server: str, **fields: Any) -> Directory:
     """Change the settings of a server's RPC client access."""
-    found, access = _with_access(directory, server)
-    return directory.put(replace(found, rpc_client_access=replace(access, **fields)))
+    return directory.put(parts.with_rpc_settings(_server(directory, server), **fields))
 
 
 def remove_rpc_client_access(directory: Directory, server: str) -> Directory:
     """Take a server out of the array of its site; `new_rpc_client_access` puts it back."""
-    found, _ = _with_access(directory, server)
-    return directory.put(replace(found, rpc_client_access=None))
+    return directory.put(parts.without_rpc_client_access(_server(directory, server)))
 
 
-def _with_access(directory: Directory, server: str) -> tuple[Server, RpcClientAccess]:
-    found = find(directory, Kind.SERVER, server)
+def _server(directory: Directory, name: str) -> Server:
+    found = find(directory, Kind.SERVER, name)
     assert isinstance(found, Server)
-    if found.rpc_client_access is None:
-        raise NotFound(f"the server {found.name} has no RPC client access: it is in no array")
-    return found, found.rpc_client_access
+    return found
 
 
 def new_group(directory: Directory, name: str, servers: Sequence[str] = (), **more: Any) -> Directory:
