@@ -1,29 +1,58 @@
-"""The program `casarray`: brings the command line its world, each piece imported when it is needed."""
+"""The program `casarray`: brings the command line its world, each piece imported when it is needed.
+
+A gateway is started without the command line: its libraries cost a quarter of a second, and 20 MB that it would carry
+for as long as it lives.
+"""
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from casarray.app.operations import RemoteOperations
-from casarray.core.forwarding.table import Address
-from casarray.faces.cli.app import cli
-from casarray.faces.cli.world import DEFAULT_CONFIG, World
-
 if TYPE_CHECKING:
+    from casarray.app.fixed_ports import Progress
+    from casarray.app.operations import RemoteOperations
     from casarray.app.stores import DirectoryStore
+    from casarray.core.fixed_ports.asking import Answers
+    from casarray.core.fixed_ports.subject import Subject
+    from casarray.core.forwarding.table import Address
     from casarray.core.survey import Offer
 
 
 def main() -> None:
     """Run one command; leaves by SystemExit with its exit code."""
+    if (gateway := _plainly_run(sys.argv[1:])) is not None:
+        sys.exit(_serve(*gateway))
+    from casarray.faces.cli.app import cli  # noqa: PLC0415 - see above
+    from casarray.faces.cli.world import World  # noqa: PLC0415
+
     world = World(
-        connect=_connect, run=_run, remove=_remove, survey=_survey, environment=os.environ, open_store=_open_store
+        connect=_connect,
+        run=_run,
+        remove=_remove,
+        survey=_survey,
+        environment=os.environ,
+        open_store=_open_store,
+        ask_ports=_ask_ports,
     )
     cli(obj=world, prog_name="casarray")
 
 
-def _connect(path: str) -> RemoteOperations:
+def _plainly_run(arguments: Sequence[str]) -> tuple[str, bool] | None:
+    """The file and whether to log as JSON, of ``run -c FILE [--json]``; all else is for the command line to judge."""
+    match [argument for argument in arguments if argument != "--json"]:
+        case ["run", "-c" | "--config", file] if not file.startswith("-"):
+            return file, "--json" in arguments
+    return None
+
+
+def _serve(path: str, as_json: bool) -> int:
+    from casarray.run import run  # noqa: PLC0415 - loads the whole gateway
+
+    return run(path, as_json=as_json)
+
+
+def _connect(path: str) -> "RemoteOperations":
     from casarray.adapters.control_client import ControlClient  # noqa: PLC0415 - only what the command needs
 
     return ControlClient(path)
@@ -33,6 +62,7 @@ def _open_store(name: str | None) -> "DirectoryStore":
     """The store of that name; without one, that of the usual configuration, and without that, the embedded one."""
     from casarray.adapters.stores.opening import open_named, open_store  # noqa: PLC0415 - as above
     from casarray.core.config import DirectorySettings, Gateway  # noqa: PLC0415
+    from casarray.faces.cli.world import DEFAULT_CONFIG  # noqa: PLC0415
 
     gateway, settings = Gateway("gateway"), DirectorySettings()
     if os.path.exists(DEFAULT_CONFIG):
@@ -44,7 +74,7 @@ def _open_store(name: str | None) -> "DirectoryStore":
 
 
 def _run(path: str, as_json: bool) -> int:
-    """Become the gateway; the process stays the same to whoever started it."""
+    """Become the gateway, without what the command line has loaded; it stays the same process."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", "casarray.serve", path, *(["--json"] if as_json else [])])
@@ -56,10 +86,18 @@ def _remove(path: str) -> Sequence[str]:
     return remove(path)
 
 
-def _survey(servers: Mapping[str, Address]) -> "Sequence[Offer]":
+def _survey(servers: "Mapping[str, Address]") -> "Sequence[Offer]":
     from casarray.adapters.survey import survey  # noqa: PLC0415 - loads the probes
 
     return survey(servers)
+
+
+def _ask_ports(
+    subjects: "Sequence[Subject]", seconds: float, tell: "Callable[[Progress], None]"
+) -> "Sequence[Answers]":
+    from casarray.adapters.port_asker import ask_ports  # noqa: PLC0415 - loads all of RPC
+
+    return ask_ports(subjects, seconds, tell)
 
 
 if __name__ == "__main__":

@@ -237,8 +237,8 @@ def test_no_text_takes_more_than_its_length(piece: str) -> None:
 
 PIECES = st.sampled_from([
     HEADER, "REGEDIT4\n", f"[{RPC_KEY}]", f"[-{RPC_KEY}]", f"[{AB_KEY}]", "\n", "\r\n", '"TCP/IP Port"',
-    '"RpcTcpPort"', "=", "dword:", "1389", "hex(4):", "hex:", "00,", "\\", "\\\n", '"', '"5000"', "-", "@", ";", "]", "[",
-    "\ufeff", "\0",
+    '"RpcTcpPort"', "=", "dword:", "1389", "hex(4):", "hex:", "00,", "\\", "\\\n", '"', '"5000"', "-", "@", ";", "]",
+    "[", "\ufeff", "\0",
 ])  # fmt: skip
 
 

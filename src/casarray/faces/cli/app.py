@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from casarray.core.errors import CasarrayError
-from casarray.faces.cli import begin, completion, directory, files, server, status, top
+from casarray.faces.cli import begin, completion, directory, files, ports, server, status, top
 from casarray.faces.cli.options import AsJson
 from casarray.faces.cli.output import complain, print_json, say
 
@@ -80,5 +80,6 @@ status.add_to(cli)
 top.add_to(cli)
 cli.add_typer(server.commands, name="server")
 directory.add_to(cli)
+cli.add_typer(ports.commands, name="ports")
 begin.add_to(cli)
 completion.add_to(cli)

@@ -21,7 +21,10 @@ from casarray.core.forwarding.table import Address
 
 if TYPE_CHECKING:
     from casarray.app.directory import DirectoryService
+    from casarray.app.fixed_ports import Progress
     from casarray.app.stores import DirectoryStore
+    from casarray.core.fixed_ports.asking import Answers
+    from casarray.core.fixed_ports.subject import Subject
     from casarray.core.survey import Offer
 
 DEFAULT_CONFIG = "/etc/casarray/casarray.toml"
@@ -32,6 +35,12 @@ CONTROL_VARIABLE = "CASARRAY_GATEWAY_CONTROL"
 
 def _no_store(name: str | None) -> "DirectoryStore":
     raise Unavailable(f"no directory can be opened here ({name or 'the usual one'})")
+
+
+def _no_asker(
+    _subjects: "Sequence[Subject]", _seconds: float, _tell: "Callable[[Progress], None]"
+) -> "Sequence[Answers]":
+    raise Unavailable("no endpoint mapper can be asked from here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,8 @@ class World:
     default_config: str = DEFAULT_CONFIG
     default_control: str = DEFAULT_CONTROL
     service_control: str = SERVICE_CONTROL
+    # arrays, seconds for each server, whom to tell how far it is -> what each server's endpoint mapper says
+    ask_ports: "Callable[[Sequence[Subject], float, Callable[[Progress], None]], Sequence[Answers]]" = _no_asker
 
 
 def world(context: typer.Context) -> World:
