@@ -233,7 +233,8 @@ def forgotten(subject: Subject, known: Mapping[str, Known]) -> Iterator[Finding]
             reaches = "; Outlook reaches its public folders past the array" if target.why is Why.PUBLIC_FOLDERS else ""
             text = f"no export of it was given, and of others there was{reaches}"
             code = "public-folders-forgotten" if target.why is Why.PUBLIC_FOLDERS else "member-forgotten"
-            do = f"give --export {target.server}=FILE, or ask it with casarray ports check"
+            do = f"give --export {target.server}=FILE"
+            do += ", or ask it with casarray ports check" if mine.answers is None else ""
             yield Finding(code, Severity.WARNING, target.server, text, do)
     for server in subject.unmarked:
         text = "it has the mailbox role, and nothing says that it holds public folders"

@@ -113,10 +113,10 @@ def effective(array: model.Array, profile: str = DEFAULT_PROFILE) -> config.Arra
     table: dict[str, Any] = {"name": array.name, "fqdn": array.fqdn, "site": array.site}
     table["addresses"] = [str(address) for address in array.addresses] or [_PLACEHOLDER]
     report = Report()
-    found = read_array(table | dict(_with_profile(array.settings, profile)), (), report)
+    found = read_array(table | dict(_with_profile(array.settings, profile)), ("array", array.name), report)
     if found is None:
         path, what, right = report.problems[0]
-        about = ".".join(map(str, path))
+        about = ".".join(map(str, path[2:]))
         raise Conflict(f"array {array.name}: {about and f'{about}: '}{what}; {right}")
     return found
 
