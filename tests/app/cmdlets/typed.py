@@ -46,8 +46,8 @@ class Voice:
 class Desk:
     """An administrator at a directory from memory."""
 
-    def __init__(self, directory: Directory = ORGANISATION) -> None:
-        self.store = MemoryDirectory(directory)
+    def __init__(self, directory: Directory = ORGANISATION, store: MemoryDirectory | None = None) -> None:
+        self.store = store or MemoryDirectory(directory)
         self.service = DirectoryService(self.store, "admin")
         self.cmdlets: Mapping[str, Cmdlet] = {cmdlet.name: cmdlet for cmdlet in exchange_cmdlets(self.service)}
         self.voice = Voice("")

@@ -49,7 +49,8 @@ def new(directory: Directory, *things: Thing) -> Directory:
         if isinstance(other, Subnet):
             raise Conflict(f"the subnet {other.name} is there already: it belongs to the site {other.site}")
         if other is not None:
-            raise Conflict(f"there is a {thing.KIND} {other.name} already")
+            article = "an" if thing.KIND.startswith("a") else "a"
+            raise Conflict(f"there is {article} {thing.KIND} {other.name} already")
     return directory.put(*things)
 
 
