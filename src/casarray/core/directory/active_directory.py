@@ -15,12 +15,13 @@ settings) is kept in ``casarraySettings``, values of the form key=value. How the
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 CONTAINER_CLASS = "msExchContainer"
 SETTINGS = "casarraySettings"
 SETTINGS_CLASS = "casarrayObject"  # an auxiliary class, so that no class of Exchange has to be changed
+ACCOUNT_MARK = "account=yes"  # of a user who is an account without a database
 TCP = "ncacn_ip_tcp:"  # of a networkAddress: what follows is the FQDN
 SMTP = "SMTP:"  # of a proxyAddress, in capitals: the primary one
 
@@ -57,6 +58,16 @@ ACCOUNT_ATTRIBUTES = (
     "mail",
     "proxyAddresses",
     SETTINGS,
+)
+
+LINKS = (
+    "siteObject",
+    "msExchServerSite",
+    "msExchOwningServer",
+    "msExchMasterServerOrAvailabilityGroup",
+    "msExchMDBAvailabilityGroupLink",
+    "msExchHostServerLink",
+    "homeMDB",
 )
 
 
@@ -153,6 +164,32 @@ def kind_of(classes: Iterable[str], dn: str) -> EntryKind:
     if "user" in folded and "computer" not in folded:
         return EntryKind.ACCOUNT
     return EntryKind.OTHER
+
+
+def belongs(entry: Entry, partitions: Partitions) -> bool:
+    """Whether an entry is part of what is read; it may have been moved away, or have stopped being a mailbox."""
+    kind = entry.kind
+    if kind is EntryKind.ACCOUNT:
+        return bool(entry.of("homeMDB")) or ACCOUNT_MARK in entry.of(SETTINGS)
+    if kind in (EntryKind.SITE, EntryKind.SUBNET):
+        return is_below(entry.dn, partitions.sites) and not is_deleted(entry.dn)
+    if not is_below(entry.dn, partitions.exchange) or is_deleted(entry.dn):
+        return False
+    if kind is EntryKind.OTHER:
+        return first_value(parent(entry.dn)) in (SERVERS, ARRAYS, DATABASES)
+    return True
+
+
+def followed(entry: Entry, old: str, new: str) -> Entry:
+    """The entry after another one was renamed: its own DN and those it refers to follow, without an update number."""
+
+    def follow(dn: str) -> str:
+        return f"{dn[: len(dn) - len(old)]}{new}" if is_below(dn, old) else dn
+
+    links = {name: tuple(map(follow, entry.values[name])) for name in LINKS if name in entry.values}
+    if follow(entry.dn) == entry.dn and all(entry.values[name] == values for name, values in links.items()):
+        return entry
+    return replace(entry, dn=follow(entry.dn), values={**entry.values, **links})
 
 
 # Distinguished names ([RFC4514]).

@@ -16,6 +16,7 @@ _OID = "1.3.6.1.4.1.32473.21"
 _TEXT = ("2.5.5.12", "64")
 _INTEGER = ("2.5.5.9", "2")
 _DN = ("2.5.5.1", "127")
+_NEXT_LINK = "1.2.840.113556.1.2.50"  # as linkID: the schema master is to choose a number
 _DN_CLASS = "KwwCh3McAIVK"  # oMObjectClass of a DN, in base64
 
 #: Administrators of the domain and the system do everything, users who have logged on may read. Without this on its
@@ -159,7 +160,9 @@ def _attribute(attribute: Attribute, at: str) -> Iterator[str]:
     yield f"attributeSyntax: {syntax}"
     yield f"oMSyntax: {om_syntax}"
     if attribute.kind == _DN:
+        # As a link: it follows when the object it names is renamed, and goes when that is deleted.
         yield f"oMObjectClass:: {_DN_CLASS}"
+        yield f"linkID: {_NEXT_LINK}"
     yield f"isSingleValued: {'TRUE' if attribute.single else 'FALSE'}"
     yield f"lDAPDisplayName: {attribute.name}"
     yield f"adminDescription: {attribute.meaning}"

@@ -36,7 +36,7 @@ from casarray.core.directory.model import (
 GROUP_LINK = "msExchMDBAvailabilityGroupLink"
 MASTER = "msExchMasterServerOrAvailabilityGroup"
 DISABLED_USER = "514"  # userAccountControl: a user who cannot log on until somebody gives it a password
-ACCOUNT_MARK = "account"  # setting of a user that is an account without a database
+ALLOW_RENAME = str(0x4000_0000)  # systemFlags: else nothing in the configuration partition can get another name
 SITE_PARTS = (("Servers", "serversContainer"), ("NTDS Site Settings", "nTDSSiteSettings"))
 
 Values = Mapping[str, tuple[str, ...]]
@@ -150,6 +150,7 @@ class _Planner:
         self._after = applied(reading.directory, changes)
         self._checks: list[Step] = []
         self._steps: list[Step] = []
+        self._last: list[Step] = []  # what is looked at when all is done
         self._moved: dict[tuple[Kind, str], str] = {}  # DNs of what was made or renamed here
         self._read_as: dict[str, str] = {}  # DN after a rename -> as it was read
         self._made_containers: set[str] = set()
@@ -167,7 +168,7 @@ class _Planner:
                 self._change(before, after)
             elif before is not None and (change.kind, before.guid) not in renamed:
                 self._remove(before)
-        return (*self._checks, *self._steps)
+        return (*self._checks, *self._steps, *self._last)
 
     def _renamed(self) -> dict[tuple[Kind, str], Thing]:
         """What goes under one name and comes under another, by its GUID."""
@@ -236,7 +237,7 @@ class _Planner:
             if list(thing.servers) != sorted(thing.servers, key=key):
                 found[ORDER] = ",".join(thing.servers)
         elif isinstance(thing, Account) and not thing.database:
-            found[ACCOUNT_MARK] = "yes"
+            found |= ad.settings_of([ad.ACCOUNT_MARK])
         return found
 
     def _access_settings(self, server: Server) -> dict[str, str]:
@@ -272,6 +273,8 @@ class _Planner:
             group = group_of(self._after, thing.active_server)
             master = self._dn(Kind.GROUP, group.name) if group else self._dn(Kind.SERVER, thing.active_server)
             values |= {MASTER: (master,)} if master else {}
+        if parent_dn != self._partitions.sites:  # where it is set by itself
+            values["systemFlags"] = (ALLOW_RENAME,)
         self._add(dn, _CLASS_OF[thing.KIND], values, self._settings(thing))
         if isinstance(thing, Site):
             self._steps += [Add(child(name, dn), (cls,), {}, may_exist=True) for name, cls in SITE_PARTS]
@@ -282,7 +285,7 @@ class _Planner:
         elif isinstance(thing, Database):
             self._steps += self._copies_made(thing, dn, {})
         elif isinstance(thing, Array):
-            self._steps.append(OnlyArray(dn, self._dn(Kind.SITE, thing.site), (Delete(dn),)))
+            self._last.append(OnlyArray(dn, self._dn(Kind.SITE, thing.site), (Delete(dn),)))
 
     def _add(self, dn: str, cls: str, values: dict[str, tuple[str, ...]], settings: Mapping[str, str]) -> None:
         classes: tuple[str, ...] = (cls,)
@@ -299,9 +302,7 @@ class _Planner:
         copies = self._copies_by_server(entry) if isinstance(after, Database) else {}
         if isinstance(after, Database):
             self._steps += self._copies_made(after, dn, copies)
-        edits = self._edits(before, after, entry)
-        if edits:
-            self._steps.append(Modify(dn, edits))
+        self._modify(dn, self._edits(before, after, entry))
         if isinstance(after, Server):
             self._put_access(after, dn, entry)
         elif isinstance(after, AvailabilityGroup) and isinstance(before, AvailabilityGroup):
@@ -312,7 +313,7 @@ class _Planner:
             site, old = self._dn(Kind.SITE, after.site), self._dn(Kind.SITE, before.site)
             if site != old:
                 undo = Modify(dn, (Edit("msExchServerSite", (site,), (old,)),))
-                self._steps.append(OnlyArray(dn, site, (undo,)))
+                self._last.append(OnlyArray(dn, site, (undo,)))
 
     def _edits(self, before: Thing, after: Thing, entry: Entry) -> tuple[Edit, ...]:
         was, now = self._values(before, self._before, entry), self._values(after, self._after, entry)
@@ -338,13 +339,22 @@ class _Planner:
         gone = tuple(line for line in gone if line not in ad.setting_lines(now))
         if not gone and not come:
             return ()
-        known = {name.casefold() for name in entry.classes}
-        needed = come and SETTINGS_CLASS.casefold() in self._schema and SETTINGS_CLASS.casefold() not in known
-        mark = (Edit("objectClass", (), (SETTINGS_CLASS,)),) if needed else ()
-        return (*mark, Edit(SETTINGS, gone, come))
+        if come and SETTINGS_CLASS.casefold() in self._schema and SETTINGS_CLASS not in entry.classes:
+            # Samba looks at the other attributes before it takes the class: an operation of its own.
+            self._steps.append(Modify(self._at(entry), (Edit("objectClass", (), (SETTINGS_CLASS,)),)))
+        return (Edit(SETTINGS, gone, come),)
+
+    def _at(self, entry: Entry) -> str:
+        """Where an entry stands by now: renames come first."""
+        return next((now for now, was in self._read_as.items() if was == entry.dn), entry.dn)
+
+    def _modify(self, dn: str, edits: tuple[Edit, ...]) -> None:
+        if edits:
+            self._steps.append(Modify(dn, edits))
 
     def _rename(self, before: Thing, after: Thing, dn: str) -> str:
-        if not isinstance(after, Account):  # whose name is an attribute
+        # An account's name is an attribute; the object may be called otherwise.
+        if not isinstance(after, Account) or key(self._entry(before).name) == key(before.name):
             self._steps.append(Rename(dn, after.name))
             dn = child(after.name, parent(dn))
         self._moved[before.KIND, key(before.name)] = self._moved[after.KIND, key(after.name)] = dn
@@ -364,7 +374,7 @@ class _Planner:
         entry, dn = self._entry(thing), self._dn(thing.KIND, thing.name)
         if isinstance(thing, Account):
             gone = [Edit("homeMDB", entry.of("homeMDB"))] if entry.of("homeMDB") else []
-            self._steps.append(Modify(dn, (*gone, *self._setting_edits(self._settings(thing), {}, entry))))
+            self._modify(dn, (*gone, *self._setting_edits(self._settings(thing), {}, entry)))
             return
         below: list[str] = []
         if isinstance(thing, Site):
@@ -426,7 +436,8 @@ class _Planner:
             if dn_key(holder) not in self._places:  # a container of the server, not the server itself
                 dn = child(ad.first_value(holder), dn)
                 self._steps.append(Add(dn, (ad.CONTAINER_CLASS,), {}, may_exist=True))
-            self._steps.append(Add(child(access.name, dn), (sample.classes[-1],), {}, may_exist=True))
+            values = {"systemFlags": (ALLOW_RENAME,)}
+            self._steps.append(Add(child(access.name, dn), (sample.classes[-1],), values, may_exist=True))
 
     def _put_members(self, group: AvailabilityGroup, before: tuple[str, ...]) -> None:
         dn = self._dn(Kind.GROUP, group.name)
@@ -495,7 +506,7 @@ class _Planner:
                 for name, fresh in values.items()
                 if user.of(name) != fresh and name != "sAMAccountName"
             ]
-            self._steps.append(Modify(dn, (*edits, *self._setting_edits({}, settings, user))))
+            self._modify(dn, (*edits, *self._setting_edits({}, settings, user)))
         self._moved[Kind.ACCOUNT, key(account.name)] = dn
 
 
