@@ -94,6 +94,13 @@ slots = {slots}
 """
 
 
+#: The least with which the kernel follows connections: what every stateful firewall and every NAT begins with.
+TRACKING = (
+    "add table inet track; add chain inet track c { type filter hook forward priority 0; }; "
+    "add rule inet track c ct state invalid drop"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """A peer at work."""
@@ -117,15 +124,18 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Nobody: the kernel routes, the clients name the servers. The limit."""
+    """Nobody: the kernel routes, the clients name the servers. The limit; ``tracked``, that of a stateful firewall."""
 
     name: str = "routing"
     title: str = "plain routing"
+    tracked: bool = False
 
     @contextmanager
     def turn(self, ground: Ground, *, mapper: bool = False) -> Iterator[Running]:  # noqa: ARG002 - all ports alike
         """It stands in the gateway; with the endpoint mapper's port and no other if asked."""
         with ground.gateway() as gateway:
+            if self.tracked:
+                gateway.run("nft", TRACKING)
             yield Running(gateway, ground, folder_of(ground, self.name), direct=True)
 
 
@@ -230,7 +240,8 @@ def userspace() -> Casarray:
 
 def all_peers() -> list[Peer]:
     """Everybody, in the order of the table."""
-    return [Routing(), Haproxy(), Nginx(), Casarray(), userspace()]
+    tracked = Routing("tracked", "routing with connection tracking", tracked=True)
+    return [Routing(), tracked, Haproxy(), Nginx(), Casarray(), userspace()]
 
 
 def casarray() -> list[str]:

@@ -13,7 +13,14 @@ from typing import Any
 from casarray.lab.bench.figure import Figure, Scale, number
 
 PLOTTED = ("requests", "bulk", "connections", "latency", "idle", "growth")
-_COLOURS = {"routing": "#8a8f98", "haproxy": "#d98c3f", "nginx": "#5f9e6e", "kernel": "#2f6db5", "userspace": "#86b3e0"}
+_COLOURS = {
+    "routing": "#8a8f98",
+    "tracked": "#b9bdc4",
+    "haproxy": "#d98c3f",
+    "nginx": "#5f9e6e",
+    "kernel": "#2f6db5",
+    "userspace": "#86b3e0",
+}
 
 
 def table(figures: Sequence[Figure], *, judged: bool = True) -> str:
@@ -186,6 +193,8 @@ run: {others}.{caution}
 - **The limit** is the processors, for everybody: they are busy with both ends and the gateway. Nothing waits for a
   network.
 - **Plain routing:** the kernel forwards, without conntrack and without any rule; clients name the servers themselves.
+- **Routing with connection tracking** (`tracked`): the same with one rule that needs conntrack, as every stateful
+  firewall has; what the array adds beyond that is its own.
 - **HAProxy:** TCP mode, `nbthread 2`, one listener for each thread, `balance source` with `hash-type consistent`,
   `option splice-auto`, buffers of 64 KiB (with and without splicing, 16 and 64 KiB, one and two threads were tried),
   pipes of 1 MiB, `tcp-smart-accept` and `tcp-smart-connect`, active checks once a second.

@@ -122,6 +122,7 @@ def requests_figure(traffic: Traffic) -> Figure:
     """Keep-alive requests a second beside the others."""
     figure = traffic.run()["requests"]
     figure.at_least("of routing", figure.ratio("kernel", "routing"), 0.97)
+    figure.at_least("of routing with connection tracking", figure.ratio("kernel", "tracked"), 0.97)
     figure.at_least("of HAProxy", figure.ratio("kernel", "haproxy"), 1.6)
     figure.at_least("of nginx stream", figure.ratio("kernel", "nginx"), 1.6)
     return figure
@@ -131,6 +132,7 @@ def bulk_figure(traffic: Traffic) -> Figure:
     """Bulk throughput beside the others."""
     figure = traffic.run()["bulk"]
     figure.at_least("of routing", figure.ratio("kernel", "routing"), 0.97)
+    figure.at_least("of routing with connection tracking", figure.ratio("kernel", "tracked"), 0.97)
     figure.at_least("of HAProxy", figure.ratio("kernel", "haproxy"), 2.5)
     return figure
 
@@ -139,6 +141,7 @@ def connections_figure(traffic: Traffic) -> Figure:
     """New connections a second beside the others."""
     figure = traffic.run()["connections"]
     figure.at_least("of routing", figure.ratio("kernel", "routing"), 0.95)
+    figure.at_least("of routing with connection tracking", figure.ratio("kernel", "tracked"), 0.95)
     figure.at_least("of HAProxy", figure.ratio("kernel", "haproxy"), 1.1)
     return figure
 
