@@ -9,8 +9,9 @@ How a type is read is worked out once: ten thousand values of a directory are re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, reduce
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from operator import or_
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -69,7 +70,7 @@ def _reader(kind: Any) -> _Reader:
     if kind in _ADDRESSES:
         return _address_reader(_ADDRESSES[kind])
     if origin is UnionType:  # only ever "X | None"
-        read_inner = _reader(next(arm for arm in arms if arm is not NoneType))
+        read_inner = _reader(reduce(or_, (arm for arm in arms if arm is not NoneType)))  # X may be a union itself
         return lambda data: None if data is None else read_inner(data)
     if origin is tuple:
         read_item = _reader(arms[0])

@@ -83,6 +83,8 @@ def broken(directory: Directory) -> list[str]:
     found += [f"{name} in {count} groups" for name, count in grouped.items() if count > 1]
     fqdns = {key(thing.fqdn) for thing in named}
     for database in directory.databases.values():
+        if len({key(copy.server) for copy in database.copies}) != len(database.copies) or not database.copies:
+            found.append(f"{database.name} has no copy or two on one server")
         if key(database.active_server) not in {key(copy.server) for copy in database.copies}:
             found.append(f"{database.name} is active where it has no copy")
         if key(database.rpc_client_access_server) not in fqdns:
