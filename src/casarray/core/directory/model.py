@@ -187,7 +187,9 @@ class Directory:
         changed: dict[str, dict[str, Any]] = {}
         for thing in things:
             kind = f"{thing.KIND}s"
-            changed.setdefault(kind, dict(self.of(thing.KIND)))[key(thing.name)] = thing
+            if kind not in changed:  # one copy of the mapping, not one for each thing
+                changed[kind] = dict(self.of(thing.KIND))
+            changed[kind][key(thing.name)] = thing
         return replace(self, **changed)  # type: ignore[arg-type]  # each mapping under the name of its kind
 
     def without(self, *things: Thing) -> "Directory":
@@ -195,7 +197,9 @@ class Directory:
         changed: dict[str, dict[str, Any]] = {}
         for thing in things:
             kind = f"{thing.KIND}s"
-            changed.setdefault(kind, dict(self.of(thing.KIND))).pop(key(thing.name), None)
+            if kind not in changed:
+                changed[kind] = dict(self.of(thing.KIND))
+            changed[kind].pop(key(thing.name), None)
         return replace(self, **changed)  # type: ignore[arg-type]  # as above
 
     def __iter__(self) -> Iterator[Thing]:
