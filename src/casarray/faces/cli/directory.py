@@ -159,6 +159,35 @@ def history(
         say("nothing is known: the directory is new, or its store keeps no history")
 
 
+@commands.command("schema", epilog="Example:  casarray directory schema --root DC=domain,DC=tld > schema.ldif")
+def schema(
+    context: typer.Context,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="STORE", help="Ask this Active Directory what it lacks.")
+    ] = None,
+    root: Annotated[
+        str | None, typer.Option("--root", metavar="DN", help="All of it, for a forest of this root: DC=domain,DC=tld.")
+    ] = None,
+) -> None:
+    """Print, as LDIF, the classes and attributes that Active Directory needs where no Exchange ever was.
+
+    A schema administrator imports it: ldifde -i -f schema.ldif, or ldbmodify on Samba.
+    """
+    if (store is None) == (root is None):
+        raise Conflict("name an Active Directory with --store ldap://DC, or the root of a forest with --root")
+    if root is not None:
+        from casarray.core.directory.ad_schema import schema_ldif  # noqa: PLC0415 - only what the command needs
+
+        say(schema_ldif(root))
+        return
+    from casarray.adapters.stores.ldap_directory import LdapDirectory  # noqa: PLC0415 - as above
+
+    there = service(context, store).store
+    if not isinstance(there, LdapDirectory):
+        raise Conflict(f"{there.name} is no Active Directory, and needs no schema")
+    say(there.schema_ldif() or "# nothing is missing")
+
+
 def _agreed(outcome: Outcome, *, dry_run: bool, yes: bool, as_json: bool) -> bool:
     """Show the plan, and ask unless told not to; whether to carry it out."""
     if not outcome.changes or dry_run:
