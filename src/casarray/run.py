@@ -46,6 +46,8 @@ from casarray.app.ports import Mapper, ServerWish, State
 from casarray.core.config import Config, Mode
 from casarray.core.errors import CasarrayError, Unavailable
 from casarray.core.forwarding.table import Address
+from casarray.faces.api.desk import Desk
+from casarray.faces.api.routes import api_routes
 
 log = logging.getLogger("casarray")
 
@@ -89,6 +91,7 @@ class Gateway:
         self._stop = asyncio.Event()
         self._reload_asked = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
+        self._control: ControlServer | None = None
 
     async def serve(self) -> int:
         """Everything from start to end."""
@@ -123,7 +126,8 @@ class Gateway:
             feed=feed,
         )
         service.warnings += warnings
-        control = ControlServer(service, self._config.gateway.control, self._config.gateway.metrics)
+        desk = Desk(partial(open_named, self._config.gateway, self._config.directory))
+        control = self._control = self._control_server(service, desk)
         await control.start()
         try:
             if await self._unless_stopped(service.start()):
@@ -143,6 +147,7 @@ class Gateway:
             for task in self._background:
                 task.cancel()
             await control.stop()
+            await desk.close()
             await service.close(keep=self._mode is Mode.KERNEL)
             if feed is not None:
                 await feed.close()
@@ -156,7 +161,7 @@ class Gateway:
         keep = LastKnownFile(gateway.state) if settings.store[0].startswith("ldap") else None
         feed = DirectoryFeed(partial(open_named, gateway, settings), settings, resolve, self._clock, keep)
         await feed.start()
-        self._config = feed.config(gateway)
+        self._config = replace(feed.config(gateway), api=self._config.api)
         if not self._config.arrays:
             log.warning("the directory has no array to serve yet; add one, and it is served at once")
         return feed
@@ -164,7 +169,20 @@ class Gateway:
     async def _load(self, feed: DirectoryFeed | None) -> Config:
         """The configuration as it is now: that of the file, with the arrays of the directory if they come from one."""
         config = await asyncio.to_thread(read_config, self._path)
-        return config if feed is None else replace(feed.config(config.gateway), directory=config.directory)
+        if self._control is not None:
+            try:
+                self._control.renew(config.api)
+            except CasarrayError as error:  # no reason to leave everything else as it was
+                log.error("the API keeps its certificate and token: %s", error)
+        if feed is None:
+            return config
+        return replace(feed.config(config.gateway), directory=config.directory, api=config.api)
+
+    def _control_server(self, operations: GatewayService, desk: Desk) -> ControlServer:
+        gateway = self._config.gateway
+        return ControlServer(
+            operations, gateway.control, gateway.metrics, routes=api_routes(desk), api=self._config.api
+        )
 
     async def _follow(self, feed: DirectoryFeed, service: GatewayService) -> None:
         """What changes in the directory is served."""

@@ -1,91 +1,124 @@
-"""The control socket and the metrics address: plain REST with JSON in front of `Operations`.
+"""The control socket, the metrics address and the API's address: REST with JSON in front of `Operations`.
 
-Two servers, so that whoever reaches the metrics reaches nothing else, and cannot take the operator's connections away.
-uvicorn runs in the gateway's own loop on sockets made here; it gets no signals and no logging of ours.
+A server for each, so that whoever reaches the metrics reaches nothing else, and nobody takes the operator's connections
+away. They run in the gateway's own loop on sockets made here.
 
 GET  /v1/status                      Status
 GET  /v1/explain?client=A[&array=N]  Explanation
 POST /v1/servers/{name}/state        {"state": "drain", "deadline_seconds": 600} -> ServerChange
 POST /v1/reload                      ReloadReport
-GET  /metrics /healthz /readyz       on both
+GET  /metrics /healthz /readyz       on the socket and the metrics address
 
-A failure is {"error": {"kind": "NotFound", "message": "..."}} with a status that fits.
+What more the API has (the directory) is handed over as routes. A failure is
+{"error": {"kind": "NotFound", "message": "..."}} with a status that fits.
 """
 
 import asyncio
-import contextlib
 import fcntl
 import json
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
+from casarray.adapters.api_address import Credentials, Door
+from casarray.adapters.http_server import MOST_CONNECTIONS, HttpServer, TlsServer
 from casarray.adapters.prometheus import CONTENT_TYPE, exposition
 from casarray.app.operations import Operations
-from casarray.core.config import Wish
-from casarray.core.errors import CasarrayError, ConfigError, Conflict, Denied, NotFound, Unavailable, WireError
+from casarray.core.config import ApiSettings, Wish
+from casarray.core.errors import (
+    CasarrayError,
+    ConfigError,
+    Conflict,
+    Denied,
+    MovedOn,
+    NotFound,
+    Unavailable,
+    WireError,
+)
 from casarray.core.records import to_json
 
 SOCKET_MODE = 0o660
 LONGEST_BODY = 4096
 LONGEST_DEADLINE = 30 * 86400.0
-MOST_CONNECTIONS = 128  # on each of the two
 STOP_SECONDS = 0.6  # then whatever still runs is cut off
 
 _STATUS: dict[type[CasarrayError], int] = {
     WireError: 400,
     Denied: 403,
     NotFound: 404,
+    MovedOn: 412,
     Conflict: 409,
     ConfigError: 422,
     Unavailable: 503,
 }
 
-Handler = Callable[[Request], Awaitable[Response]]
-
 
 class ControlServer:
-    """Serves `Operations` on a unix socket and, if asked to, the metrics on a TCP address."""
+    """Serves `Operations` on a unix socket and, if asked to, the metrics on a TCP address and the API on another."""
 
-    def __init__(self, operations: Operations, control: str, metrics: str = "") -> None:
-        """``control`` is a path; ``metrics`` is host:port or empty."""
+    def __init__(
+        self,
+        operations: Operations,
+        control: str,
+        metrics: str = "",
+        *,
+        routes: Sequence[BaseRoute] = (),
+        api: ApiSettings | None = None,
+    ) -> None:
+        """``control`` is a path, ``metrics`` host:port or empty; ``routes`` are what else the API has."""
         self._operations = operations
         self._path = Path(control)
         self._metrics = metrics
         self._inode: tuple[int, int] | None = None
-        self._running: list[tuple[_Server, asyncio.Task[None]]] = []
+        self._routes = tuple(routes)
+        self._api = api if api is not None and api.listen else None
+        self._credentials: Credentials | None = None
+        self._running: list[tuple[HttpServer, asyncio.Task[None]]] = []
         self.metrics_port: int | None = None
+        self.api_port: int | None = None
 
     async def start(self) -> None:
-        """Listen. `Conflict`: somebody else does already. `Denied`, `Unavailable`: the system refuses."""
-        sockets = [listen_unix(self._path)]
+        """Listen. `Conflict`: somebody else does already. `Denied`, `Unavailable`, `ConfigError`: why it cannot be."""
+        if self._api is not None:
+            self._credentials = Credentials(self._api)
+        control = listen_unix(self._path)
         self._inode = _inode(self._path)
-        apps = [control_app(self._operations)]
-        if self._metrics:
-            try:
-                sockets.append(listen_tcp(self._metrics))
-            except CasarrayError:
-                sockets[0].close()
-                self._unlink()
-                raise
-            apps.append(metrics_app(self._operations))
-            self.metrics_port = sockets[1].getsockname()[1]
-        for app, listening in zip(apps, sockets, strict=True):
-            server = _Server(_uvicorn_config(app))
+        servers: list[tuple[HttpServer, socket.socket]] = [
+            (HttpServer(control_app(self._operations, self._routes)), control)
+        ]
+        try:
+            if self._metrics:
+                servers.append((HttpServer(metrics_app(self._operations)), listen_tcp(self._metrics)))
+                self.metrics_port = servers[-1][1].getsockname()[1]
+            if self._api is not None and self._credentials is not None:
+                app = Door(api_app(self._operations, self._routes), self._credentials)
+                listening = listen_tcp(self._api.listen, "the API", "api.listen")
+                servers.append((TlsServer(app, self._credentials.context), listening))
+                self.api_port = listening.getsockname()[1]
+        except CasarrayError:
+            for _, listening in servers:
+                listening.close()
+            self._unlink()
+            raise
+        for server, listening in servers:
             task = asyncio.create_task(server.serve([listening]), name=f"control {listening.getsockname()}")
             self._running.append((server, task))
         for server, _ in self._running:
             await server.listening.wait()
+
+    def renew(self, api: ApiSettings) -> None:
+        """Read certificate and token anew. `ConfigError`: they will not do, and the old ones stay in force."""
+        if self._credentials is not None and api.listen:
+            self._credentials.renew(api)
 
     async def stop(self) -> None:
         """End within a second: running requests may finish for a moment, idle connections are closed."""
@@ -109,51 +142,6 @@ class ControlServer:
         if self._inode is not None and _inode(self._path) == self._inode:
             self._path.unlink(missing_ok=True)
         self._inode = None
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell whoever waits that connections are taken."""
-        try:
-            await super().startup(sockets)
-        finally:
-            self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Signals are the gateway's business."""
-        yield
-
-    def cut(self) -> None:
-        """Waste no more time on whoever is still connected."""
-        self.force_exit = True
-        for task in self.server_state.tasks:
-            task.cancel()
-        for connection in list(self.server_state.connections):
-            transport = getattr(connection, "transport", None)
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
-
-
-def _uvicorn_config(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        loop="none",
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_keep_alive=5,
-    )
 
 
 def listen_unix(path: Path) -> socket.socket:
@@ -208,8 +196,8 @@ def _clear(path: Path) -> None:
     raise Conflict(f"another gateway answers at {path}; stop it, or set gateway.control to another path")
 
 
-def listen_tcp(endpoint: str) -> socket.socket:
-    """A listening socket at host:port or [v6]:port."""
+def listen_tcp(endpoint: str, what: str = "metrics", key: str = "gateway.metrics") -> socket.socket:
+    """A listening socket at host:port or [v6]:port; ``what`` for, and where that is configured, are for messages."""
     host, _, port = endpoint.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -220,10 +208,10 @@ def listen_tcp(endpoint: str) -> socket.socket:
         listening.listen(MOST_CONNECTIONS)
     except PermissionError:
         listening.close()
-        raise Denied(f"no right to listen on {endpoint}; set gateway.metrics to a port above 1023") from None
+        raise Denied(f"no right to listen on {endpoint}; set {key} to a port above 1023") from None
     except OSError as error:
         listening.close()
-        text = f"cannot serve metrics on {endpoint}: {error.strerror}; set gateway.metrics to another address"
+        text = f"cannot serve {what} on {endpoint}: {error.strerror}; set {key} to another address"
         raise Unavailable(text) from None
     listening.setblocking(False)
     return listening
@@ -237,8 +225,21 @@ def _inode(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def control_app(operations: Operations) -> Starlette:
-    """What is served on the control socket."""
+def control_app(operations: Operations, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """What is served on the control socket: the API, and what is public."""
+    return _app([*_control_routes(operations), *routes, *_public_routes(operations)])
+
+
+def api_app(operations: Operations, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """The API alone."""
+    return _app([*_control_routes(operations), *routes])
+
+
+def _app(routes: Sequence[BaseRoute]) -> Starlette:
+    return Starlette(routes=routes, exception_handlers={CasarrayError: _refused})
+
+
+def _control_routes(operations: Operations) -> list[Route]:
 
     async def status(_request: Request) -> Response:
         await operations.freshen()
@@ -259,18 +260,17 @@ def control_app(operations: Operations) -> Starlette:
     async def reload(_request: Request) -> Response:
         return JSONResponse(to_json(await operations.reload()))
 
-    routes = [
-        Route("/v1/status", _guarded(status), methods=["GET"]),
-        Route("/v1/explain", _guarded(explain), methods=["GET"]),
-        Route("/v1/servers/{name}/state", _guarded(set_server), methods=["POST"]),
-        Route("/v1/reload", _guarded(reload), methods=["POST"]),
+    return [
+        Route("/v1/status", status, methods=["GET"]),
+        Route("/v1/explain", explain, methods=["GET"]),
+        Route("/v1/servers/{name}/state", set_server, methods=["POST"]),
+        Route("/v1/reload", reload, methods=["POST"]),
     ]
-    return Starlette(routes=routes + _public_routes(operations))
 
 
 def metrics_app(operations: Operations) -> Starlette:
     """What is served on the metrics address: nothing that changes anything."""
-    return Starlette(routes=_public_routes(operations))
+    return _app(_public_routes(operations))
 
 
 def _public_routes(operations: Operations) -> list[Route]:
@@ -286,21 +286,15 @@ def _public_routes(operations: Operations) -> list[Route]:
         return PlainTextResponse(f"{reason or 'ready'}\n", 200 if ready else 503)
 
     return [
-        Route("/metrics", _guarded(metrics), methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
         Route("/healthz", healthz, methods=["GET"]),
-        Route("/readyz", _guarded(readyz), methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
     ]
 
 
-def _guarded(handler: Handler) -> Handler:
-    async def guarded(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except CasarrayError as error:
-            kind = next((k for k in _STATUS if isinstance(error, k)), Unavailable)
-            return JSONResponse({"error": {"kind": kind.__name__, "message": str(error)}}, _STATUS[kind])
-
-    return guarded
+async def _refused(_request: Request, error: Exception) -> Response:
+    kind = next((k for k in _STATUS if isinstance(error, k)), Unavailable)
+    return JSONResponse({"error": {"kind": kind.__name__, "message": str(error)}}, _STATUS[kind])
 
 
 async def _body(request: Request) -> Any:

@@ -1,0 +1,1 @@
+"""The REST API: the directory as resources, and the document that describes all of it."""
