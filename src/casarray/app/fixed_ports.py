@@ -47,6 +47,8 @@ class PortAsker(Protocol):
 class PortsPlace(Protocol):
     """Where the wanted ports stand: in a configuration file, or in a directory."""
 
+    followed: str  # how a gateway comes to know of what was set; a sentence
+
     def subjects(self) -> tuple[Subject, ...]:
         """The arrays with RPC services, and their servers."""
 
@@ -56,6 +58,8 @@ class PortsPlace(Protocol):
 
 class PortsInDirectory:
     """`PortsPlace` in a directory: in the settings of its arrays."""
+
+    followed = "gateways that follow this directory take them by themselves"
 
     def __init__(self, service: DirectoryService, profile: str = DEFAULT_PROFILE) -> None:
         """``profile`` is that of arrays that name none."""
@@ -82,6 +86,8 @@ class PortsInDirectory:
 
 class PortsInFile:
     """`PortsPlace` in a configuration file, of which every other character stays as it is."""
+
+    followed = "a gateway that runs with this file takes them with casarray reload"
 
     def __init__(
         self, file: str, text: str, load: Callable[[str, str], Config], write: Callable[[str, str], None]

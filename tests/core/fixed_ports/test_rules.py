@@ -167,11 +167,14 @@ def test_an_export_that_is_missing_for_a_member_is_missed_unless_its_mapper_answ
     assert judge(subject(), ALL_RIGHT | one | {"cas2": Known(answers=says("cas2"))}) == ()
 
 
-def test_a_mailbox_server_that_nobody_marked_is_noted() -> None:
+def test_mailbox_servers_that_nobody_marked_are_noted_together() -> None:
     array = subject()
-    marked = Subject(array.array, array.fqdn, array.site, array.ports, array.names, array.targets, unmarked=("mbx2",))
+    marked = Subject(
+        array.array, array.fqdn, array.site, array.ports, array.names, array.targets, unmarked=("mbx2", "mbx3")
+    )
     found = judge(marked, ALL_RIGHT)
-    assert (codes(found, Severity.NOTE), differs(found)) == ([("mbx2", "mailbox-server")], False)
+    assert (codes(found, Severity.NOTE), differs(found)) == ([("CAS", "mailbox-server")], False)
+    assert "mbx2, mbx3" in found[0].text
 
 
 # The registry.

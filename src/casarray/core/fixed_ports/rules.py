@@ -236,10 +236,13 @@ def forgotten(subject: Subject, known: Mapping[str, Known]) -> Iterator[Finding]
             do = f"give --export {target.server}=FILE"
             do += ", or ask it with casarray ports check" if mine.answers is None else ""
             yield Finding(code, Severity.WARNING, target.server, text, do)
-    for server in subject.unmarked:
-        text = "it has the mailbox role, and nothing says that it holds public folders"
-        do = "if it does, its RPC Client Access service needs the port as well: mark it in the directory"
-        yield Finding("mailbox-server", Severity.NOTE, server, text, do)
+    if subject.unmarked:
+        text = f"nothing says that these mailbox servers hold public folders: {_some(subject.unmarked)}"
+        do = (
+            "one that does needs the port of MSExchangeRPC as well: import that file there; a directory remembers it "
+            f"with Set-MailboxServer {subject.unmarked[0]} -PublicFolders $true"
+        )
+        yield Finding("mailbox-server", Severity.NOTE, subject.array, text, do)
 
 
 def _parted(problem: str) -> tuple[str, str]:

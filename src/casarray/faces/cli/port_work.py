@@ -72,7 +72,8 @@ def set_ports(
     context: typer.Context, asked: Asked, rpc: int | None, ab: int | None, *, dry_run: bool, as_json: bool
 ) -> None:
     """Write the ports of an array."""
-    outcome = use.set_ports(_place(context, asked), asked.array, rpc, ab, dry_run=dry_run)
+    place = _place(context, asked)
+    outcome = use.set_ports(place, asked.array, rpc, ab, dry_run=dry_run)
     if as_json:
         print_json({"done": outcome.changed and not dry_run} | _fields(outcome))
         return
@@ -84,7 +85,7 @@ def set_ports(
     _show_findings(outcome.findings)
     if outcome.changed and not dry_run:
         say(f"next: casarray ports export {_quoted(outcome.array)}, for {', '.join(outcome.servers) or 'its servers'}")
-        say("a gateway that serves a configuration file takes them with casarray reload")
+        say(place.followed)
 
 
 def export_ports(context: typer.Context, asked: Asked, wanted: Export, *, as_json: bool) -> None:
@@ -117,7 +118,8 @@ def _instructions(files: Sequence[use.ExportFile]) -> list[str]:
     """What an administrator does on each server, as lines."""
     lines = []
     for servers, theirs in _by_servers(files).items():
-        lines.append(f"on {', '.join(servers) or 'each server'}, one after the other, as an administrator:")
+        after = ", one after the other" if len(servers) != 1 else ""
+        lines.append(f"on {', '.join(servers) or 'each server'}{after}, as an administrator:")
         lines += [f"  {_bring(file)}" for file in theirs]
         lines += [f"  Restart-Service {file.service.windows_name}" for file in theirs]
     lines.append(
