@@ -106,8 +106,7 @@ def probe_host(versions: Collection[int] = (4, 6), *, nft: str = "nft", proc: Pa
     if skipped:
         findings.append(Finding("kernel features", Need.REQUIRED, False, f"the kernel's features were {skipped}"))
     else:
-        findings += [_feature(nft, name, text) for name, text in _FEATURES.items() if name != unneeded]
-        findings.append(_feature(nft, "resets of idle clients", rules(), whole=True, need=Need.ADVISED))
+        findings += _features(nft, unneeded)
     return HostReport((*findings, *_hints(proc)))
 
 
@@ -161,19 +160,41 @@ def _nft_program(nft: str) -> Finding:
     return Finding(name, Need.REQUIRED, True, f"nft {shown} is there")
 
 
-def _feature(nft: str, name: str, text: str, *, whole: bool = False, need: Need = Need.REQUIRED) -> Finding:
-    table = text if whole else f"table inet casarray_probe {{\n{text}\n}}\n"
+def _features(nft: str, unneeded: str) -> list[Finding]:
+    """All in one question, for each takes the time of a process; only a refusal is looked into one by one."""
+    tables = {
+        name: f"table inet casarray_probe{number} {{\n{text}\n}}\n"
+        for number, (name, text) in enumerate(_FEATURES.items())
+        if name != unneeded
+    }
+    resets = "resets of idle clients"
+    if not _refusal(nft, "".join(tables.values()) + rules()):
+        needs = {**dict.fromkeys(tables, Need.REQUIRED), resets: Need.ADVISED}
+        return [Finding(name, need, True, f"{name}: the kernel has it") for name, need in needs.items()]
+    return [
+        *(_feature(nft, name, text, Need.REQUIRED) for name, text in tables.items()),
+        _feature(nft, resets, rules(), Need.ADVISED),
+    ]
+
+
+def _feature(nft: str, name: str, table: str, need: Need) -> Finding:
+    if refusal := _refusal(nft, table):
+        return Finding(name, need, False, f"{name}: {refusal}")
+    return Finding(name, need, True, f"{name}: the kernel has it")
+
+
+def _refusal(nft: str, text: str) -> str:
+    """Why these rules could not be; empty if they could."""
     try:
         done = subprocess.run(
-            [nft, "--check", "-f", "-"], input=table, capture_output=True, text=True, timeout=_NFT_SECONDS, check=False
+            [nft, "--check", "-f", "-"], input=text, capture_output=True, text=True, timeout=_NFT_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(name, need, False, f"{name}: could not be tried: {error}")
-    if done.returncode:
-        said = done.stderr.strip().partition("\n")[0]
-        sentence = f'{name}: this kernel refuses it ({said}); load its nf_tables modules, or use mode = "userspace"'
-        return Finding(name, need, False, sentence)
-    return Finding(name, need, True, f"{name}: the kernel has it")
+        return f"could not be tried: {error}"
+    if not done.returncode:
+        return ""
+    said = done.stderr.strip().partition("\n")[0]
+    return f'this kernel refuses it ({said}); load its nf_tables modules, or use mode = "userspace"'
 
 
 def _set(root: Path, path: str, need: Need, otherwise: str) -> Finding:
