@@ -249,11 +249,11 @@ def test_a_report_has_a_line_for_each_service_of_each_server() -> None:
     }
     found = use.report(subject(), known)
     assert [(line.server, line.service, line.registry, line.answered, line.right) for line in found.lines] == [
-        ("cas1", RPC, "5001", True, True),
-        ("cas1", AB, "without effect", True, True),
-        ("cas2", RPC, "", False, None),
-        ("cas2", AB, "", False, None),
-        ("mbx1", RPC, "", None, None),
+        ("cas1", RPC, Setting(5001), True, True),
+        ("cas1", AB, Setting(None, "x; y"), True, True),
+        ("cas2", RPC, None, False, None),
+        ("cas2", AB, None, False, None),
+        ("mbx1", RPC, None, None, None),
     ]
     assert found.differs
 

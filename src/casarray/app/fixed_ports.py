@@ -15,7 +15,7 @@ from casarray.core.fixed_ports import rules
 from casarray.core.fixed_ports.asking import Answers
 from casarray.core.fixed_ports.config_edit import with_ports as text_with_ports
 from casarray.core.fixed_ports.ports import DEFAULT_PORTS, FixedPorts, RpcService
-from casarray.core.fixed_ports.registry_file import registry_file
+from casarray.core.fixed_ports.registry_file import Setting, registry_file
 from casarray.core.fixed_ports.rules import Finding, Known
 from casarray.core.fixed_ports.service_config import FILE_NAME, write_service_config
 from casarray.core.fixed_ports.subject import (
@@ -213,7 +213,7 @@ class ServiceLine:
     service: RpcService
     windows_service: str
     wanted: int | None
-    registry: str  # a port, "dynamic", "without effect"; empty when no export was given
+    registry: Setting | None  # None: no export was given that speaks of it
     mapper: Mapping[str, tuple[int, ...]] | None  # interface -> ports; None: not asked, or no answer
     answered: bool | None  # None: not asked
     right: bool | None  # whether the mapper says what is wanted; None: nothing is known
@@ -252,9 +252,6 @@ def report(subject: Subject, known: Mapping[str, Known]) -> ArrayReport:
 def _line(subject: Subject, target: Target, service: RpcService, known: Known) -> ServiceLine:
     wanted = subject.ports.of(service)
     setting = known.settings.get(service)
-    registry = ""
-    if setting is not None:
-        registry = "without effect" if setting.problem else str(setting.port or "dynamic")
     mapper, answered, right = None, None, None
     if known.answers is not None:
         answered = known.answers.answered
@@ -262,7 +259,7 @@ def _line(subject: Subject, target: Target, service: RpcService, known: Known) -
             mapper = {name(i): known.answers.ports.get(name(i), ()) for i in service.interfaces}
             right = all(bool(ports) and (wanted is None or wanted in ports) for ports in mapper.values())
     return ServiceLine(
-        target.server, target.why, service, service.windows_name, wanted, registry, mapper, answered, right
+        target.server, target.why, service, service.windows_name, wanted, setting, mapper, answered, right
     )
 
 

@@ -313,13 +313,19 @@ def _row(
         line.why.value,
         line.windows_service,
         str(line.wanted or "dynamic"),
-        line.registry or Text("unknown", DIM),
+        _set(line),
         f"{first_last[0]} to {first_last[1]}" if first_last else Text("unknown", DIM),
     ]
     if asked_mappers:
         row.append(_said(line))
         row.append(_verdict(line))
     return tuple(row)
+
+
+def _set(line: use.ServiceLine) -> str | Text:
+    if line.registry is None:
+        return Text("unknown", DIM)
+    return Text("without effect", BAD) if line.registry.problem else str(line.registry.port or "dynamic")
 
 
 def _said(line: use.ServiceLine) -> str | Text:
