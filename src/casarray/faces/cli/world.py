@@ -52,10 +52,10 @@ class World:
     remove: Callable[[str], Sequence[str]]  # path of a configuration -> what was taken away, a sentence each
     survey: Callable[[Mapping[str, Address]], "Sequence[Offer]"]  # server name -> address -> what each really offers
     environment: Mapping[str, str]
-    open_store: Callable[[str | None], "DirectoryStore"] = _no_store  # a store's name, or the configuration's
     default_config: str = DEFAULT_CONFIG
     default_control: str = DEFAULT_CONTROL
     service_control: str = SERVICE_CONTROL
+    open_store: Callable[[str | None], "DirectoryStore"] = _no_store  # a store's name, or the configuration's
     # arrays, seconds for each server, whom to tell how far it is -> what each server's endpoint mapper says
     ask_ports: "Callable[[Sequence[Subject], float, Callable[[Progress], None]], Sequence[Answers]]" = _no_asker
 
