@@ -54,7 +54,14 @@ weight = 200
 """
 COMMANDS = (
     "run", "remove", "check", "reload", "status", "explain", "top", "server list", "server drain", "server standby",
-    "server out", "server activate", "init", "completion", "version",
+    "server out", "server activate", "server show", "server new", "server set", "server remove", "server take-out",
+    "server put-back", "array list", "array show", "array new", "array set", "array remove",
+    "database list", "database show", "database new", "database set", "database remove", "database move",
+    "database add-copy", "database set-copy", "database remove-copy",
+    "dag list", "dag show", "dag new", "dag set", "dag remove", "dag add-server", "dag remove-server",
+    "site list", "site show", "site new", "site set", "site remove", "site add-subnet", "site move-subnet",
+    "site remove-subnet", "apply", "directory show", "directory copy", "directory history",
+    "ports show", "ports set", "ports export", "ports check", "init", "completion", "version",
 )  # fmt: skip
 
 

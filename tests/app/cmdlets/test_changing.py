@@ -35,8 +35,8 @@ def test_the_two_lines_of_the_manual() -> None:
     assert (array.get("Name"), array.get("Members")) == ("CAS", ("cas1",))
     assert array.get("Guid")
     assert desk.voice.warnings == [
-        "clients of DB1 (cas1.domain.tld), DB2 (cas1.domain.tld) are still told a server: to lead them to "
-        "cas.domain.tld, use Get-MailboxDatabase ... | Set-MailboxDatabase -RpcClientAccessServer cas.domain.tld"
+        "clients of DB1 (cas1.domain.tld), DB2 (cas1.domain.tld) are still told a server: set RpcClientAccessServer "
+        "of these databases to cas.domain.tld"
     ]
     assert desk.pipe(desk("Get-MailboxDatabase"), "Set-MailboxDatabase", RpcClientAccessServer="cas.domain.tld") == []
     assert desk.voice.warnings == []

@@ -55,8 +55,8 @@ def _left_behind(directory: Directory, array: Array) -> Iterable[str]:
     named = _naming_a_server(directory, array)
     if named:
         yield (
-            f"clients of {some(named)} are still told a server: to lead them to {array.fqdn}, use Get-MailboxDatabase "
-            f"... | Set-MailboxDatabase -RpcClientAccessServer {array.fqdn}"
+            f"clients of {some(named)} are still told a server: set RpcClientAccessServer of these databases to "
+            f"{array.fqdn}"
         )
     for address in array.addresses:
         site = site_of(directory, address)

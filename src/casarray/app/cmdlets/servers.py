@@ -21,12 +21,13 @@ from casarray.app.cmdlets.identity import (
     identity,
 )
 from casarray.app.cmdlets.parameters import FORCE, addresses, host_part, identity_parameter, number, with_common
+from casarray.app.cmdlets.rpc_client_access import settings, warn_of_limits
 from casarray.app.cmdlets.showing import show
 from casarray.app.directory import DirectoryService
 from casarray.core.directory import edits
 from casarray.core.directory.lookup import site_of
 from casarray.core.directory.model import CLIENT_ACCESS, MAILBOX, Directory, Server, key
-from casarray.core.directory.parts import with_role, without_role
+from casarray.core.directory.parts import with_role, with_rpc_settings, without_role
 from casarray.core.errors import Conflict
 from casarray.core.shell.cmdlet import Bound, Cmdlet, Host, Impact, Parameter, ParameterKind, Value
 
@@ -36,7 +37,7 @@ class Roles:
     """Servers as a cmdlet sees them: what they are called, and the roles that come and go with them."""
 
     noun: Noun
-    roles: tuple[str, ...]
+    roles: tuple[str, ...]  # none: all that a server has
 
 
 CLIENT_ACCESS_ROLE = Roles(CLIENT_ACCESS_SERVER, (CLIENT_ACCESS,))
@@ -137,13 +138,28 @@ def set_(service: DirectoryService, noun: Noun, bounds: Sequence[Bound], host: H
     return ()
 
 
+def set_with_access(service: DirectoryService, bounds: Sequence[Bound], host: Host) -> Iterable[Value]:
+    """Change servers and the settings of their RPC client access by one change: for faces that know one noun."""
+
+    def alter(draft: Draft, bound: Bound) -> str:
+        server = find_server(draft.before, SERVER, identity(bound, SERVER))
+        now = altered(draft.before, draft.now(server), bound)
+        access = settings(Bound({name: value for name, value in bound.values.items() if name != "Name"}))
+        draft.change(server, with_rpc_settings(now, **access) if access else now)
+        return server.name
+
+    if carry_out(service, bounds, host, "Set-ExchangeServer", alter) is not None:
+        warn_of_limits(bounds, host)
+    return ()
+
+
 def remove(service: DirectoryService, kind: Roles, bounds: Sequence[Bound], host: Host) -> Iterable[Value]:
     """Take the roles from servers; a server without any is removed."""
 
     def alter(draft: Draft, bound: Bound) -> str:
         server = find_server(draft.before, kind.noun, identity(bound, kind.noun))
         now = draft.now(server)
-        for role in kind.roles:
+        for role in kind.roles or server.roles:
             now = without_role(now, role)
         if now.roles:
             draft.change(server, now)

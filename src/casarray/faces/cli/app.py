@@ -8,7 +8,20 @@ import typer
 from typer.core import TyperGroup
 
 from casarray.core.errors import CasarrayError
-from casarray.faces.cli import begin, completion, directory, files, ports, server, status, top
+from casarray.faces.cli import (
+    array,
+    begin,
+    completion,
+    dag,
+    database,
+    directory,
+    files,
+    ports,
+    server,
+    site,
+    status,
+    top,
+)
 from casarray.faces.cli.options import AsJson
 from casarray.faces.cli.output import complain, print_json, say
 
@@ -78,7 +91,11 @@ def show_version(as_json: AsJson = False) -> None:
 files.add_to(cli)
 status.add_to(cli)
 top.add_to(cli)
+cli.add_typer(array.commands, name="array")
 cli.add_typer(server.commands, name="server")
+cli.add_typer(database.commands, name="database")
+cli.add_typer(dag.commands, name="dag")
+cli.add_typer(site.commands, name="site")
 directory.add_to(cli)
 cli.add_typer(ports.commands, name="ports")
 begin.add_to(cli)
