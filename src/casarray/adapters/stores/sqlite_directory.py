@@ -115,11 +115,11 @@ class SqliteDirectory:
             about = dict(self._db.execute("SELECT name, value FROM about"))
             seen, revision = self._seen, about["revision"]
             if seen is None or int(revision) < int(seen.revision):  # an older file was put back
-                self._seen = Snapshot(self._whole(about), revision)
+                seen = Snapshot(self._whole(about), str(int(revision)))
             elif revision != seen.revision:
-                self._seen = Snapshot(self._caught_up(seen), revision)
-            assert self._seen is not None
-            return self._seen
+                seen = Snapshot(self._caught_up(seen), revision)
+            self._seen = seen
+            return seen
 
     def _whole(self, about: dict[str, str]) -> Directory:
         found: dict[Kind, dict[str, Any]] = {kind: {} for kind in Kind}
