@@ -15,6 +15,21 @@ from casarray.app.stores import DirectoryStore
 from casarray.faces.api.desk import Desk
 from casarray.faces.api.routes import api_routes
 
+#: A path and what is posted there to make one thing: together a whole directory.
+SITE = ("/v1/sites", {"name": "Paderborn"})
+SUBNET = ("/v1/subnets", {"network": "10.11.0.0/24", "site": "Paderborn"})
+ARRAY = ("/v1/arrays", {"name": "CAS", "fqdn": "cas.domain.tld", "site": "Paderborn", "addresses": ["10.11.0.100"]})
+SERVER = (
+    "/v1/servers",
+    {"name": "cas1", "fqdn": "cas1.domain.tld", "site": "Paderborn", "roles": ["client-access", "mailbox"]},
+)
+OTHER_SERVER = ("/v1/servers", {"name": "mbx2", "fqdn": "mbx2.domain.tld", "site": "Paderborn", "roles": ["mailbox"]})
+GROUP = ("/v1/groups", {"name": "DAG1", "servers": ["cas1", "mbx2"]})
+COPIES = [{"server": "cas1"}, {"server": "mbx2", "activation_preference": 2}]
+DATABASE = ("/v1/databases", {"name": "DB1", "active_server": "cas1", "copies": COPIES})
+ACCOUNT = ("/v1/accounts", {"name": "anna", "database": "DB1", "address": "anna@domain.tld"})
+WHOLE: tuple[tuple[str, dict[str, Any]], ...] = (SITE, SUBNET, ARRAY, SERVER, OTHER_SERVER, GROUP, DATABASE, ACCOUNT)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
