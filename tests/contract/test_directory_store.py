@@ -75,10 +75,16 @@ def sqlite(folder: Path) -> Iterator[Opened]:
 STORES: Mapping[str, Callable[[Path], AbstractContextManager[Opened]]] = {"memory": memory, "sqlite": sqlite}
 
 
-@pytest.fixture(params=list(STORES))
+@pytest.fixture(
+    params=[*STORES, pytest.param("active-directory", marks=[pytest.mark.root, pytest.mark.samba])],
+)
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-    with STORES[request.param](tmp_path) as found:
-        yield found
+    if request.param in STORES:
+        with STORES[request.param](tmp_path) as found:
+            yield found
+    else:  # a domain controller is started once for all tests: see tests/conftest.py
+        domain = request.getfixturevalue("domain")
+        yield Opened(domain.open(), domain.open, at_once=False, history=False)
 
 
 def become(opened: Opened, edit: Callable[[Directory], Directory], note: Note = NOTE) -> Directory:
@@ -94,10 +100,41 @@ def fill(opened: Opened) -> Directory:
     return become(opened, lambda d: d.put(*filter(opened.can_hold, ORGANISATION)))
 
 
+def spelled(directory: Directory) -> Directory:
+    """With every reference in the capital letters of what it refers to, as Active Directory has it by itself."""
+
+    def as_named(kind: Kind, name: str) -> str:
+        found = directory.get(kind, name)
+        return found.name if found else name
+
+    def site(name: str) -> str:
+        return as_named(Kind.SITE, name)
+
+    def server(name: str) -> str:
+        return as_named(Kind.SERVER, name)
+
+    return directory.put(
+        *(replace(t, site=site(t.site)) for t in directory.subnets.values()),
+        *(replace(t, site=site(t.site)) for t in directory.servers.values()),
+        *(replace(t, site=site(t.site)) for t in directory.arrays.values()),
+        *(replace(t, servers=tuple(map(server, t.servers))) for t in directory.groups.values()),
+        *(
+            replace(
+                t,
+                active_server=server(t.active_server),
+                copies=tuple(replace(copy, server=server(copy.server)) for copy in t.copies),
+            )
+            for t in directory.databases.values()
+        ),
+        *(replace(t, database=as_named(Kind.DATABASE, t.database)) for t in directory.accounts.values()),
+    )
+
+
 def assert_holds(store: DirectoryStore, expected: Directory, seconds: float = 0.0) -> None:
     """The store holds this, no more and no less, at the latest after a while."""
     until = time.monotonic() + seconds
-    while not same(found := store.read().directory, expected) and time.monotonic() < until:
+    expected = spelled(expected)
+    while not same(found := spelled(store.read().directory), expected) and time.monotonic() < until:
         time.sleep(0.05)
     assert [str(change) for change in difference(expected, found)] == []
     assert (found.organization, found.admin_group) == (expected.organization, expected.admin_group)

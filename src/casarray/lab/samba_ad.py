@@ -23,6 +23,7 @@ from casarray.lab.netns import Lab, Namespace
 
 ADMINISTRATOR = "Administrator"
 START_SECONDS = 60.0
+_TOP = "Microsoft Exchange"
 
 _PROGRAMS = {
     "samba": "samba",
@@ -123,6 +124,7 @@ class DomainController:
         self.ca = folder / "private/tls/ca.pem"
         self.host: Namespace
         self._conf = folder / "smb.conf"
+        self._kept = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "DomainController":
@@ -251,6 +253,20 @@ class DomainController:
         tool = ("ldbsearch", f"--configfile={self._conf}", "-H", f"ldap://{self.fqdn}", "--use-kerberos=required")
         cache = self.ticket(ADMINISTRATOR, self.password)
         return self._tool(*tool, "-b", base, "-s", scope, what, *attributes, env={"KRB5CCNAME": cache})
+
+    def wipe(self) -> None:
+        """Take away what was made since `keep`: the organisation, sites, subnets, users."""
+        database = ("-H", str(self.folder / "private/sam.ldb"))
+        new = f"(&(uSNCreated>={self._kept + 1})(|(objectClass=user)(objectClass=site)(objectClass=subnet)(cn={_TOP})))"
+        found = self._tool("ldbsearch", f"--configfile={self._conf}", *database, "--cross-ncs", new, "1.1")
+        names = [line.removeprefix("dn: ") for line in found.replace("\n ", "").splitlines() if line.startswith("dn: ")]
+        if names:
+            self._tool("ldbdel", f"--configfile={self._conf}", *database, "-r", *names, seconds=300)
+
+    def keep(self) -> None:
+        """Remember what there is: `wipe` takes away what comes later."""
+        found = self.search("", "(objectClass=*)", "highestCommittedUSN", scope="base")
+        self._kept = int(found.partition("highestCommittedUSN: ")[2].split()[0])
 
     def extend_schema(self) -> None:
         """Teach it what casarray keeps. It cannot be undone."""

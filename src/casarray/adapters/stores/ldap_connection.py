@@ -20,6 +20,7 @@ from uuid import UUID
 import ldap
 from ldap.controls import RequestControl, SimplePagedResultsControl
 
+from casarray.adapters.stores.ldap_names import ConnectionLost, Names
 from casarray.core.config import Bind, DirectorySettings
 from casarray.core.directory.active_directory import Entry, Partitions, child, kind_of
 from casarray.core.errors import ConfigError, Conflict, Denied, MovedOn, Unavailable
@@ -30,10 +31,6 @@ SHOW_DELETED = "1.2.840.113556.1.4.417"
 SCOPES = {"base": ldap.SCOPE_BASE, "one": ldap.SCOPE_ONELEVEL, "sub": ldap.SCOPE_SUBTREE}
 
 _environment = threading.Lock()  # Kerberos takes its cache from the process's environment
-
-
-class ConnectionLost(Unavailable):
-    """The domain controller cannot be reached, or does not answer in time: another one may."""
 
 
 @contextmanager
@@ -74,30 +71,6 @@ def _text(error: Exception) -> str:
         return str(found) or type(error).__name__
     parts = [str(found.get(name, "")).strip(" \t\r\n\0") for name in ("desc", "info")]
     return " ".join("; ".join(part for part in parts if part).split())
-
-
-class Names:
-    """What DNS says of domain controllers."""
-
-    def controllers(self, domain: str, seconds: float) -> list[str]:
-        """The host names of a domain's controllers, best first; empty if it is no domain, or nobody knows."""
-        import dns.exception  # noqa: PLC0415 - half a second, and only where a domain is named
-        import dns.resolver  # noqa: PLC0415
-
-        try:
-            answer = dns.resolver.resolve(f"_ldap._tcp.dc._msdcs.{domain}.", "SRV", lifetime=seconds)
-        except (dns.exception.DNSException, OSError):
-            return []
-        records = sorted(answer, key=lambda record: (record.priority, -record.weight))
-        return [str(record.target).rstrip(".") for record in records]
-
-    def addresses(self, host: str) -> list[str]:
-        """The addresses of a host, in the order in which to try them."""
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise ConnectionLost(f"the name {host} is not known: {error}") from error
-        return list(dict.fromkeys(str(answer[4][0]) for answer in found))
 
 
 class Connection:

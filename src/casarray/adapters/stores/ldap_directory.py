@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from casarray.adapters.stores.ldap_names import ConnectionLost, Names
 from casarray.app.stores import Entry as Trail
 from casarray.app.stores import Note, Snapshot
 from casarray.core.config import DirectorySettings
@@ -38,7 +39,7 @@ from casarray.core.directory.model import Kind, key
 from casarray.core.errors import ConfigError, Conflict, Denied, MovedOn, Unavailable
 
 if TYPE_CHECKING:
-    from casarray.adapters.stores.ldap_connection import Connection, Connector, Names
+    from casarray.adapters.stores.ldap_connection import Connection, Connector
 
 CENSUS_SECONDS = 60.0  # between two looks at what is gone, where deleted objects may not be seen
 ROUNDS = 5  # of fetching what changed while it was fetched
@@ -48,7 +49,7 @@ NEEDED_TO_SERVE = ("msExchClientAccessArray", "msExchExchangeServer", "msExchPri
 T = TypeVar("T")
 
 
-def open_ldap(urls: Sequence[str], settings: DirectorySettings, names: "Names | None" = None) -> "LdapDirectory":
+def open_ldap(urls: Sequence[str], settings: DirectorySettings, names: Names | None = None) -> "LdapDirectory":
     """The directory of the domain that these name: domain controllers in the order to try them, or the domain itself.
 
     Connects at the first call that needs it. `ConfigError` names what cannot be right in ``[directory]``.
@@ -106,8 +107,6 @@ class LdapDirectory:
 
     def _attempt(self, work: "Callable[[Connection], T]") -> T:
         """Do it, with another domain controller if this one fails meanwhile."""
-        from casarray.adapters.stores.ldap_connection import ConnectionLost  # noqa: PLC0415 - as above
-
         tries = 0
         while True:
             fresh = self._connection is None
@@ -296,8 +295,6 @@ class LdapDirectory:
             )
 
     def _perform(self, connection: "Connection", step: Step, so_far: str) -> None:
-        from casarray.adapters.stores.ldap_connection import ConnectionLost  # noqa: PLC0415 - as above
-
         try:
             if isinstance(step, OnlyArray):
                 self._check_only_array(connection, step)

@@ -1,0 +1,77 @@
+"""What tests of more than one folder share: a real domain controller, started once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from casarray.adapters.stores.ldap_names import Names
+from casarray.adapters.stores.ldap_directory import LdapDirectory, open_ldap
+from casarray.core.config import DirectorySettings
+from casarray.lab import netns, samba_ad
+from casarray.lab.samba_ad import ADMINISTRATOR, DomainController
+
+
+class LabNames(Names):
+    """Names of the lab: a test shares the host's resolver, which does not know them."""
+
+    def __init__(self, controllers: Sequence[DomainController]) -> None:
+        self._addresses = {dc.fqdn: [dc.address] for dc in controllers}
+        self._domains = {dc.domain: [other.fqdn for other in controllers] for dc in controllers}
+
+    def controllers(self, domain: str, seconds: float) -> list[str]:  # noqa: ARG002 - nobody is asked
+        return self._domains.get(domain, [])
+
+    def addresses(self, host: str) -> list[str]:
+        return self._addresses.get(host, [])
+
+
+class Domain:
+    """The lab's domain, and the stores that a test opened in it."""
+
+    def __init__(self, controller: DomainController) -> None:
+        self.controllers = [controller]
+        self.opened: list[LdapDirectory] = []
+
+    @property
+    def dc(self) -> DomainController:
+        return self.controllers[0]
+
+    def settings(self) -> DirectorySettings:
+        """Log on as the administrator."""
+        return DirectorySettings(ccache=self.dc.ticket(ADMINISTRATOR, self.dc.password), timeout=5.0)
+
+    def open(self, *urls: str, settings: DirectorySettings | None = None, **changed: object) -> LdapDirectory:
+        """The directory in it; settings otherwise than the administrator's by their names."""
+        found = replace(settings or self.settings(), **changed)  # type: ignore[arg-type]  # as the test says
+        self.opened.append(open_ldap(urls or (f"ldap://{self.dc.fqdn}",), found, LabNames(self.controllers)))
+        return self.opened[-1]
+
+    def close(self) -> None:
+        while self.opened:
+            self.opened.pop().close()
+
+
+@pytest.fixture(scope="session")
+def domain_controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DomainController]:
+    """A domain controller whose schema knows what casarray keeps."""
+    pytest.importorskip("ldap", reason="python-ldap is not installed (script/setup says what builds it)")
+    if reason := netns.missing() or samba_ad.missing():
+        pytest.skip(reason)
+    with netns.Lab() as lab, DomainController(lab, tmp_path_factory.mktemp("dc")) as dc:
+        dc.extend_schema()
+        dc.keep()
+        yield dc
+
+
+@pytest.fixture
+def domain(domain_controller: DomainController, monkeypatch: pytest.MonkeyPatch) -> Iterator[Domain]:
+    """Its domain, empty again for each test, whose thread is in the domain's network."""
+    monkeypatch.setenv("KRB5_CONFIG", str(domain_controller.krb5_conf))
+    found = Domain(domain_controller)
+    with domain_controller.host.inside():
+        try:
+            yield found
+        finally:
+            found.close()
+            domain_controller.wipe()
