@@ -9,19 +9,22 @@ import signal
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import uvloop
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from tests.faces.fake_gateway import STATUS, FakeGateway, SlowGateway, serving
 
 from casarray.adapters.control import LONGEST_BODY, ControlServer, listen_unix
 from casarray.adapters.control_client import ControlClient
 from casarray.app.operations import Status
 from casarray.core.config import Wish
-from casarray.core.errors import ConfigError, Conflict, Denied, NotFound, Unavailable, WireError
+from casarray.core.errors import ConfigError, Conflict, Denied, MovedOn, NotFound, Unavailable, WireError
 from casarray.core.records import from_json, to_json
 
 
@@ -143,6 +146,41 @@ async def test_the_metrics_address_serves_metrics_and_nothing_that_operates(tmp_
     assert b'casarray_mapper_events_total{array="CAS",event="wire_error",kind="truncated"} 2.0' in answers[0]
     assert [answer.split(b" ", 2)[1] for answer in answers] == [b"200", b"404", b"404"]
     assert gateway.asked == []
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_account_at_the_other_end_is_told_to_whoever_answers(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def who(request: Request) -> Response:
+        return JSONResponse(getattr(request.state, "uid", None))
+
+    async def scenario() -> bytes:
+        running = ControlServer(FakeGateway(), str(tmp_path / "s"), routes=[Route("/v1/who", who)])
+        await running.start()
+        try:
+            return await ask(tmp_path / "s", http("GET", "/v1/who"))
+        finally:
+            await running.stop()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(scenario()).endswith(f"\r\n\r\n{os.getuid()}".encode())
+
+
+async def test_what_is_refused_by_a_route_that_was_handed_over_is_answered_like_anything_else(tmp_path: Path) -> None:
+    async def refuse(_request: Request) -> Response:
+        raise MovedOn("look at it again")
+
+    running = ControlServer(FakeGateway(), str(tmp_path / "s"), "127.0.0.1:0", routes=[Route("/v1/more", refuse)])
+    await running.start()
+    answer = await ask(tmp_path / "s", http("GET", "/v1/more"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.metrics_port)
+    writer.write(http("GET", "/v1/more"))
+    assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+    writer.close()
+    await running.stop()
+    assert answer.startswith(b"HTTP/1.1 412 ")
+    assert answer.endswith(b'{"error":{"kind":"MovedOn","message":"look at it again"}}')
 
 
 async def test_the_socket_is_for_its_owner_and_group(tmp_path: Path) -> None:
