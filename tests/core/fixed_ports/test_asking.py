@@ -28,6 +28,7 @@ class Mapper:
 
     def __init__(self, ports: Mapping[Syntax, Iterable[int]], *, interface: Syntax = EPM, cut: int = 1000) -> None:
         self.ports, self.cut, self.status, self.fault = ports, cut, 0, 0
+        self.web: tuple[int, ...] = ()  # ports for RPC over HTTP, of every interface
         self.server = RpcServer({interface: self.answer})
 
     def answer(self, call: Call) -> bytes | int:
@@ -37,6 +38,7 @@ class Mapper:
         assert tower is not None
         assert tower.interface is not None
         towers = tuple(Tower.tcp(tower.interface, port, HOST) for port in self.ports.get(tower.interface, ()))
+        towers += tuple(Tower.http(tower.interface, port, HOST) for port in self.web)
         return EptMapReply(towers, self.status or (0 if towers else NOT_REGISTERED), max_towers=8).encode()
 
     def __call__(self, _port: int, data: bytes) -> Iterable[bytes]:
@@ -66,6 +68,12 @@ def test_an_interface_that_is_not_registered_has_no_port() -> None:
 
 def test_several_ports_come_in_order_and_each_once() -> None:
     assert ask(Mapper({EMSMDB: [6123, 5001, 6123]}), [EMSMDB]).ports == {"EMSMDB": (5001, 6123)}
+
+
+def test_ports_for_rpc_over_http_are_passed_over() -> None:
+    mapper = Mapper({EMSMDB: [5001]})
+    mapper.web = (6001,)
+    assert ask(mapper, [EMSMDB]).ports == {"EMSMDB": (5001,)}
 
 
 def test_only_what_was_wanted_is_asked_for() -> None:

@@ -82,11 +82,12 @@ def test_of_two_keys_both_are_changed() -> None:
     assert changed.count('value="5000"') == 2
 
 
-def test_what_was_cleared_is_added_behind() -> None:
-    existing = EXISTING.replace("  </appSettings>", "    <clear/>\n  </appSettings>")
+@pytest.mark.parametrize("taken_back", ["<clear/>", '<remove key="RpcTcpPort"/>', '<remove key="rpctcpport" />'])
+def test_what_was_taken_back_is_added_behind(taken_back: str) -> None:
+    existing = EXISTING.replace("  </appSettings>", f"    {taken_back}\n  </appSettings>").replace('"0"', '"4999"')
     assert read_service_config(existing.encode(), "f") == Setting(None)
     changed = write_service_config(5000, existing.encode())
-    assert changed.index(b"<clear/>") < changed.index(b'value="5000"')
+    assert changed.index(taken_back.encode()) < changed.index(b'value="5000"')
     assert read_service_config(changed, "f") == Setting(5000)
 
 
