@@ -289,6 +289,14 @@ def test_set_changes_the_file_and_keeps_its_mode(desk: Desk) -> None:
     assert [file.name for file in desk.folder.iterdir()] == ["casarray.toml"]
 
 
+def test_set_keeps_the_line_ends_of_windows(desk: Desk) -> None:
+    desk.config.write_bytes(CONFIG.replace("\n", "\r\n").encode())
+    assert desk("set", "--rpc", "5005")[0] == 0
+    data = desk.config.read_bytes()
+    assert b"port = 5005\r\n" in data
+    assert data.count(b"\n") == data.count(b"\r\n")
+
+
 def test_a_link_to_the_file_stays_a_link(desk: Desk) -> None:
     link = desk.folder / "link.toml"
     link.symlink_to(desk.config)

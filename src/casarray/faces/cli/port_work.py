@@ -220,6 +220,7 @@ def _place(context: typer.Context, asked: Asked) -> use.PortsPlace:
     text = read_text(Path(file))
     config = _load(around, text, file)
     if config.directory.is_file:
+        text = Path(file).read_bytes().decode()  # with the line ends that it has
         return use.PortsInFile(file, text, lambda text, file: _load(around, text, file), _write_text)
     store = " ".join(config.directory.store)
     named = f"sqlite:{config.gateway.state}" if store == "embedded" else store
