@@ -37,21 +37,18 @@ def new(service: DirectoryService, bounds: Sequence[Bound], host: Host) -> Itera
         draft.make(edits.array(draft.before, name, fqdn, site, addresses=addresses(bound)))
         return name
 
-    outcome = carry_out(service, bounds, host, "New-ClientAccessArray", alter)
-    if outcome is not None:
-        _warn(outcome, host)
+    outcome = carry_out(service, bounds, host, "New-ClientAccessArray", alter, warn=_unexpected)
     return made_records(service, outcome, ARRAY)
 
 
-def _warn(outcome: Outcome, host: Host) -> None:
+def _unexpected(outcome: Outcome) -> Iterable[str]:
+    """What an administrator would otherwise find out from his users."""
     for change in outcome.changes:
         if isinstance(change.after, Array):
-            for text in _left_behind(outcome.after, change.after):
-                host.warn(text)
+            yield from _left_behind(outcome.after, change.after)
 
 
 def _left_behind(directory: Directory, array: Array) -> Iterable[str]:
-    """What an administrator would otherwise find out from his users."""
     named = _naming_a_server(directory, array)
     if named:
         yield (
@@ -90,9 +87,7 @@ def set_(service: DirectoryService, bounds: Sequence[Bound], host: Host) -> Iter
         draft.change(array, edits.altered(draft.before, draft.now(array), **fields))
         return array.name
 
-    outcome = carry_out(service, bounds, host, "Set-ClientAccessArray", alter)
-    if outcome is not None:
-        _warn(outcome, host)
+    carry_out(service, bounds, host, "Set-ClientAccessArray", alter, warn=_unexpected)
     return ()
 
 

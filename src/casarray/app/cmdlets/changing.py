@@ -4,7 +4,7 @@ It is planned first, so that what is refused is refused before anybody is asked;
 whoever typed it is asked where that is due; then it is carried out on what the directory holds by then.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from casarray.app.cmdlets.identity import Noun
@@ -66,8 +66,23 @@ Alter = Callable[[Draft, Bound], str]
 """Does to a draft what one call says; gives the name of what it is done to, for the question."""
 
 
+Warn = Callable[[Outcome], Iterable[str]]
+"""What whoever does this should know, a sentence each."""
+
+
+def nothing_to_say(_outcome: Outcome) -> Iterable[str]:
+    """It is what it looks like."""
+    return ()
+
+
 def carry_out(
-    service: DirectoryService, bounds: Sequence[Bound], host: Host, action: str, alter: Alter
+    service: DirectoryService,
+    bounds: Sequence[Bound],
+    host: Host,
+    action: str,
+    alter: Alter,
+    *,
+    warn: Warn = nothing_to_say,
 ) -> Outcome | None:
     """Plan, show or ask, and change. None if nothing was carried out: -WhatIf, or nobody agreed."""
     targets: list[str] = []
@@ -89,11 +104,19 @@ def carry_out(
     if host.what_if:
         for change in plan.changes:
             host.say_what_if(action, str(change))
+        _warn(host, warn(plan))
         return None
     chosen = [bound for bound, target in zip(bounds, tuple(targets), strict=True) if host.may(action, target)]
     if not chosen:
         return None
-    return service.change(edit_for(chosen), host.line, force=force)
+    outcome = service.change(edit_for(chosen), host.line, force=force)
+    _warn(host, warn(outcome))
+    return outcome
+
+
+def _warn(host: Host, sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        host.warn(sentence)
 
 
 def made_records(service: DirectoryService, outcome: Outcome | None, noun: Noun) -> Iterator[Record]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from casarray.app.cmdlets.changing import Draft, carry_out, made_records
+from casarray.app.cmdlets.changing import Draft, carry_out, made_records, nothing_to_say
 from casarray.app.cmdlets.identity import ARRAY, DATABASE, MAILBOX_SERVER, SERVER, all_of, find, identity, piped_kind
 from casarray.app.cmdlets.parameters import identity_parameter, ignored, server_parameter, with_common
 from casarray.app.cmdlets.records import record
@@ -62,10 +62,8 @@ def set_(service: DirectoryService, bounds: Sequence[Bound], host: Host) -> Iter
         draft.change(database, edits.altered(draft.before, draft.now(database), **fields))
         return database.name
 
-    outcome = carry_out(service, bounds, host, "Set-MailboxDatabase", alter)
-    if outcome is not None and any(bound.given("RpcClientAccessServer") for bound in bounds):
-        for text in _far_from_home(outcome):
-            host.warn(text)
+    told = any(bound.given("RpcClientAccessServer") for bound in bounds)
+    carry_out(service, bounds, host, "Set-MailboxDatabase", alter, warn=_far_from_home if told else nothing_to_say)
     return ()
 
 

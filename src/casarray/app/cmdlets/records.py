@@ -3,6 +3,8 @@
 What Exchange does not have is ours: Addresses, Weight, InArray, PublicFolders, ToldToClients, Subnets.
 """
 
+from dataclasses import dataclass
+
 from casarray.app.cmdlets.identity import Noun, distinguished_name, legacy_name
 from casarray.core.directory.lookup import array_of_site, group_of, members, subnets_of_site, told
 from casarray.core.directory.model import (
@@ -32,6 +34,19 @@ _COLUMNS = {
     "ADSite": ("Name", "Subnets"),
     "ADSubnet": ("Name", "Site"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair(Record):
+    """A key and a value, as .NET has them: ``[mbx1, 1]``."""
+
+    def __str__(self) -> str:
+        return f"[{self.properties['Key']}, {self.properties['Value']}]"
+
+
+def pair(name: str, value: Value) -> Record:
+    """One of a list of keys and values."""
+    return _Pair("KeyValuePair", {"Key": name, "Value": value})
 
 
 def record(directory: Directory, noun: Noun, thing: Thing) -> Record:
@@ -118,7 +133,7 @@ def _database(directory: Directory, database: Database) -> dict[str, Value]:
         "RpcClientAccessServer": database.rpc_client_access_server,
         "ToldToClients": told(directory, database),
         "Servers": tuple(copy.server for copy in database.copies),
-        "ActivationPreference": tuple(f"[{copy.server}, {copy.activation_preference}]" for copy in database.copies),
+        "ActivationPreference": tuple(pair(copy.server, copy.activation_preference) for copy in database.copies),
         "ReplicationType": "Remote" if len(database.copies) > 1 else "None",
         "MountedOnServer": active.fqdn if active else database.active_server,
     }

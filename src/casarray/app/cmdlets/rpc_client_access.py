@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from casarray.app.cmdlets.changing import Draft, carry_out
+from casarray.app.cmdlets.changing import Draft, Warn, carry_out
 from casarray.app.cmdlets.identity import SERVER, all_of, find_server, has_wildcard, identity, matching
 from casarray.app.cmdlets.parameters import number, server_parameter, with_common
 from casarray.app.cmdlets.records import rpc_client_access_record
@@ -57,10 +57,9 @@ def new(service: DirectoryService, bounds: Sequence[Bound], host: Host) -> Itera
         draft.change(server, with_rpc_client_access(draft.now(server), **settings(bound)))
         return server.name
 
-    outcome = carry_out(service, bounds, host, "New-RpcClientAccess", alter)
+    outcome = carry_out(service, bounds, host, "New-RpcClientAccess", alter, warn=limits(bounds))
     if outcome is None:
         return ()
-    warn_of_limits(bounds, host)
     host.verbose("restart the Address Book service of the servers, so that it serves them again")
     return (rpc_client_access_record(c.after) for c in outcome.changes if isinstance(c.after, Server))
 
@@ -73,8 +72,7 @@ def set_(service: DirectoryService, bounds: Sequence[Bound], host: Host) -> Iter
         draft.change(server, with_rpc_settings(draft.now(server), **settings(bound)))
         return server.name
 
-    if carry_out(service, bounds, host, "Set-RpcClientAccess", alter) is not None:
-        warn_of_limits(bounds, host)
+    carry_out(service, bounds, host, "Set-RpcClientAccess", alter, warn=limits(bounds))
     return ()
 
 
@@ -91,10 +89,10 @@ def remove(service: DirectoryService, bounds: Sequence[Bound], host: Host) -> It
     return ()
 
 
-def warn_of_limits(bounds: Sequence[Bound], host: Host) -> None:
+def limits(bounds: Sequence[Bound]) -> Warn:
     """Who sets a limit should know that it is none."""
-    if any(bound.given("MaximumConnections") for bound in bounds):
-        host.warn(NOT_ENFORCED)
+    set_some = any(bound.given("MaximumConnections") for bound in bounds)
+    return lambda _outcome: (NOT_ENFORCED,) if set_some else ()
 
 
 def _server(draft: Draft, bound: Bound) -> Server:

@@ -21,7 +21,7 @@ from casarray.app.cmdlets.identity import (
     identity,
 )
 from casarray.app.cmdlets.parameters import FORCE, addresses, host_part, identity_parameter, number, with_common
-from casarray.app.cmdlets.rpc_client_access import settings, warn_of_limits
+from casarray.app.cmdlets.rpc_client_access import limits, settings
 from casarray.app.cmdlets.showing import show
 from casarray.app.directory import DirectoryService
 from casarray.core.directory import edits
@@ -148,8 +148,7 @@ def set_with_access(service: DirectoryService, bounds: Sequence[Bound], host: Ho
         draft.change(server, with_rpc_settings(now, **access) if access else now)
         return server.name
 
-    if carry_out(service, bounds, host, "Set-ExchangeServer", alter) is not None:
-        warn_of_limits(bounds, host)
+    carry_out(service, bounds, host, "Set-ExchangeServer", alter, warn=limits(bounds))
     return ()
 
 

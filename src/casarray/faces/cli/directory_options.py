@@ -105,7 +105,13 @@ def show_one(records: Sequence[Record], name: str, *, as_json: bool) -> None:
 def as_values(record: Record) -> dict[str, object]:
     """The properties as the API names things: ``rpc_client_access_server``."""
     known = {name: value for name, value in record.properties.items() if name != "Identity"}
-    return {_words(name).replace(" ", "_"): value for name, value in known.items()}
+    return {_words(name).replace(" ", "_"): _plain(value) for name, value in known.items()}
+
+
+def _plain(value: Value) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return as_values(value) if isinstance(value, Record) else value
 
 
 def _words(name: str) -> str:
