@@ -15,7 +15,7 @@ from casarray.core.errors import MovedOn, Unavailable
 
 Edit = Callable[[Directory], Directory]
 
-ATTEMPTS = 20  # against others who change it at the same time
+ATTEMPTS = 100  # against others who change it at the same time; four who never pause need up to a dozen
 
 
 @dataclass(frozen=True, slots=True)
