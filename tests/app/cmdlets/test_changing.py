@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Sequence
 
 import pytest
-from tests.app.cmdlets.typed import Desk
+from tests.app.cmdlets.typed import PLAIN, Desk
 from tests.core.directory.example import ORGANISATION, broken
 
 from casarray.adapters.stores.memory_directory import MemoryDirectory
 from casarray.app.stores import Note, Snapshot
 from casarray.core.directory.changes import Change
-from casarray.core.directory.model import MAILBOX, Copy, Database, Directory, Server, Site
+from casarray.core.directory.model import MAILBOX, Copy
 from casarray.core.errors import CasarrayError
 from casarray.core.shell.cmdlet import Bound, Impact, Value
 
@@ -18,15 +18,6 @@ from casarray.core.shell.cmdlet import Bound, Impact, Value
 @pytest.fixture
 def desk() -> Desk:
     return Desk()
-
-
-PLAIN = Directory().put(
-    Site("Paderborn"),
-    Server("cas1", "cas1.domain.tld", "Paderborn"),
-    Server("mbx1", "mbx1.domain.tld", "Paderborn", (MAILBOX,), None),
-    Database("DB1", "mbx1", (Copy("mbx1"),), "cas1.domain.tld"),
-    Database("DB2", "mbx1", (Copy("mbx1"),), "cas1.domain.tld"),
-)
 
 
 def test_the_two_lines_of_the_manual() -> None:

@@ -8,8 +8,16 @@ from casarray.adapters.stores.memory_directory import MemoryDirectory
 from casarray.app.cmdlets import exchange_cmdlets
 from casarray.app.directory import DirectoryService
 from casarray.core.directory.changes import same
-from casarray.core.directory.model import Directory
+from casarray.core.directory.model import MAILBOX, Copy, Database, Directory, Server, Site
 from casarray.core.shell.cmdlet import Bound, Cmdlet, Credential, Record, Value
+
+PLAIN = Directory().put(
+    Site("Paderborn"),
+    Server("cas1", "cas1.domain.tld", "Paderborn"),
+    Server("mbx1", "mbx1.domain.tld", "Paderborn", (MAILBOX,), None),
+    Database("DB1", "mbx1", (Copy("mbx1"),), "cas1.domain.tld"),
+    Database("DB2", "mbx1", (Copy("mbx1"),), "cas1.domain.tld"),
+)  # an organisation before it had an array
 
 
 class Voice:
