@@ -56,6 +56,18 @@ def prompt() -> Prompt:
     return Prompt(PLAIN)
 
 
+def test_every_example_is_right_and_its_parameters_are_known(prompt: Prompt) -> None:
+    for cmdlet in prompt.desk.cmdlets.values():
+        for example in cmdlet.examples:
+            assert parse(example)
+            for part in example.split("|"):
+                name, *words = part.split()
+                if name in prompt.desk.cmdlets:
+                    known = {f"-{parameter.name}" for parameter in prompt.desk.cmdlets[name].parameters}
+                    typed = {word for word in words if word.startswith("-")}
+                    assert typed <= known | {"-WhatIf"}, example
+
+
 MANUAL = """
 New-ClientAccessArray
   -Name CAS
