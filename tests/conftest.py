@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from casarray.adapters.stores.ldap_names import Names
 from casarray.adapters.stores.ldap_directory import LdapDirectory, open_ldap
+from casarray.adapters.stores.ldap_names import Names
 from casarray.core.config import DirectorySettings
 from casarray.lab import netns, samba_ad
 from casarray.lab.samba_ad import ADMINISTRATOR, DomainController

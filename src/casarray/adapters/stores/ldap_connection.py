@@ -274,14 +274,27 @@ class Connector:
                 handle = ldap.initialize(url, fileno=self._dial(host, port).detach())
             try:
                 self._prepare(handle)
-                if settings.starttls:
-                    handle.start_tls_s()
+                self._encrypt(handle, scheme, host)
                 self._bind(handle, host)
                 return Connection(handle, host, self._who(), settings.timeout)
             except BaseException:
                 with suppress(ldap.LDAPError):
                     handle.unbind_ext()
                 raise
+
+    def _encrypt(self, handle: Any, scheme: str, host: str) -> None:
+        """Shake hands over TLS, where that is wanted. libldap does not say what it did not like of a certificate."""
+        try:
+            if self._settings.starttls:
+                handle.start_tls_s()
+            elif scheme == "ldaps":
+                handle.search_ext_s("", ldap.SCOPE_BASE, attrlist=["1.1"])  # it dials when it is first asked
+        except (ldap.CONNECT_ERROR, ldap.SERVER_DOWN) as error:
+            vouch = f"the certificates in {self._settings.ca}" if self._settings.ca else "a certificate the host trusts"
+            raise ConnectionLost(
+                f"there is no TLS connection to it ({_text(error)}): it cannot be reached, or its certificate is "
+                f"not vouched for by {vouch} (directory.ca), or is not for the name {host}"
+            ) from error
 
     def _dial(self, host: str, port: int) -> socket.socket:
         reasons = []

@@ -23,17 +23,8 @@ from casarray.core.directory import active_directory as ad
 from casarray.core.directory.active_directory import Entry, EntryKind, domain_name, parent
 from casarray.core.directory.ad_reading import Reading, read
 from casarray.core.directory.ad_schema import VOCABULARY, schema_filter, schema_ldif
-from casarray.core.directory.ad_writing import (
-    Add,
-    Bare,
-    Delete,
-    Modify,
-    OnlyArray,
-    Rename,
-    Step,
-    plan,
-    words,
-)
+from casarray.core.directory.ad_steps import Add, Bare, Delete, Modify, OnlyArray, Rename, Step, words
+from casarray.core.directory.ad_writing import plan
 from casarray.core.directory.changes import Change
 from casarray.core.directory.model import Kind, key
 from casarray.core.errors import ConfigError, Conflict, Denied, MovedOn, Unavailable
@@ -362,7 +353,13 @@ def _carry_out(connection: "Connection", step: Step) -> None:
         if step.edits:
             connection.modify(step.dn, [(edit.attribute, edit.gone, edit.come) for edit in step.edits])
     elif isinstance(step, Rename):
-        connection.rename(step.dn, f"CN={ad.escape_value(step.name)}")
+        try:
+            connection.rename(step.dn, f"CN={ad.escape_value(step.name)}")
+        except Conflict as error:
+            raise Conflict(
+                f"{error}. In the configuration partition only what was made with the flag for it (systemFlags "
+                f"0x40000000) can get another name: make a new one, and remove this"
+            ) from error
     elif isinstance(step, Delete):
         try:
             connection.delete(step.dn)

@@ -5,13 +5,13 @@ somebody else has changed makes the domain controller refuse it. What only got a
 renamed in place, and what refers to it follows by itself, as links in Active Directory do.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from casarray.core.directory import active_directory as ad
 from casarray.core.directory import legacy_dn
 from casarray.core.directory.active_directory import SETTINGS, SETTINGS_CLASS, Entry, Partitions, child, dn_key, parent
 from casarray.core.directory.ad_reading import ORDER, RPC, TAKEN_OUT, Reading, setting_text
+from casarray.core.directory.ad_steps import Add, Bare, Delete, Edit, Modify, OnlyArray, Rename, Step
 from casarray.core.directory.changes import Change, applied
 from casarray.core.directory.lookup import group_of
 from casarray.core.directory.model import (
@@ -39,71 +39,6 @@ DISABLED_USER = "514"  # userAccountControl: a user who cannot log on until some
 ALLOW_RENAME = str(0x4000_0000)  # systemFlags: else nothing in the configuration partition can get another name
 SITE_PARTS = (("Servers", "serversContainer"), ("NTDS Site Settings", "nTDSSiteSettings"))
 
-Values = Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """Of one attribute: these values go, and must be there; those come, and must not be."""
-
-    attribute: str
-    gone: tuple[str, ...] = ()
-    come: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Add:
-    """Make an object."""
-
-    dn: str
-    classes: tuple[str, ...]
-    values: Values
-    may_exist: bool = False  # somebody else may have made it meanwhile: a container
-
-
-@dataclass(frozen=True, slots=True)
-class Modify:
-    """Change attributes of an object, all or none."""
-
-    dn: str
-    edits: tuple[Edit, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rename:
-    """Give an object another name where it stands."""
-
-    dn: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Delete an object that has nothing below it."""
-
-    dn: str
-    may_lack: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Bare:
-    """Look, before anything is done: only these stand below the object, so it may be deleted with them."""
-
-    dn: str
-    besides: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class OnlyArray:
-    """Look, after an array was made or moved: another administrator may have done the same at the same time."""
-
-    dn: str
-    site: str  # its DN
-    undo: tuple["Step", ...]  # what takes ours away again
-
-
-Step = Add | Modify | Rename | Delete | Bare | OnlyArray
-
 
 def plan(
     reading: Reading,
@@ -118,18 +53,6 @@ def plan(
     users who exist already of those that become accounts, by folded name.
     """
     return _Planner(reading, changes, partitions, schema, users or {}).steps()
-
-
-def words(step: Step) -> Iterator[str]:
-    """The classes and attributes that a step needs in the schema."""
-    if isinstance(step, Add):
-        yield from step.classes
-        yield from step.values
-    elif isinstance(step, Modify):
-        for edit in step.edits:
-            yield edit.attribute
-            if edit.attribute == "objectClass":
-                yield from edit.come
 
 
 class _Planner:
