@@ -18,6 +18,7 @@ from casarray.app.stores import DirectoryStore
 from casarray.core.directory.changes import same
 from casarray.core.directory.model import MAILBOX, Directory
 from casarray.core.errors import Unavailable
+from casarray.faces.cli import directory_options
 from casarray.faces.cli.app import cli
 from casarray.faces.cli.world import World
 
@@ -243,6 +244,12 @@ def test_long_lists_of_members_are_cut_for_people_and_whole_for_programs() -> No
         place("server", "new", f"more{number}.domain.tld", "--site", "Paderborn")
     assert re.search(r"cas1, cas2, more0, more1, more2 and 3 more$", place("array", "list")[1], re.MULTILINE)
     assert len(json.loads(place("array", "list", "--json")[1])["arrays"][0]["members"]) == 8
+
+
+def test_a_very_long_table_looks_like_a_short_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = place("server", "list", "--directory")[1]
+    monkeypatch.setattr(directory_options, "MOST_FITTED", 0)
+    assert place("server", "list", "--directory")[1] == fitted
 
 
 def test_names_are_completed_from_the_directory() -> None:

@@ -36,6 +36,7 @@ Pattern = Annotated[
 Server = Annotated[str | None, typer.Option("--server", metavar="SERVER", help="Only those of this server.")]
 InSite = Annotated[str | None, typer.Option("--site", metavar="SITE", help="Only those of this site.")]
 NewName = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Another name.")]
+MOST_FITTED = 500  # rows of a table that are fitted to the width of the screen
 MOST_MEMBERS = 5  # in a cell of a table
 MOST_CHANGES = 20  # told after they were made; a plan is shown whole
 
@@ -85,8 +86,19 @@ def show_all(records: Sequence[Record], plural: str, *, as_json: bool) -> None:
         say(f"there are no {plural}")
     else:
         columns = records[0].columns
+        headers = [_words(column).upper() for column in columns]
         rows = [[_cell(record.get(column)) for column in columns] for record in records]
-        show(table([_words(column).upper() for column in columns], rows))
+        if len(rows) <= MOST_FITTED:
+            show(table(headers, rows))
+        else:
+            _say_columns([headers, *rows])
+
+
+def _say_columns(rows: Sequence[Sequence[str]]) -> None:
+    """The same without fitting it to the screen, which takes seconds for thousands of rows."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def show_one(records: Sequence[Record], name: str, *, as_json: bool) -> None:
