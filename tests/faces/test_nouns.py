@@ -252,6 +252,15 @@ def test_a_very_long_table_looks_like_a_short_one(place: Place, monkeypatch: pyt
     assert place("server", "list", "--directory")[1] == fitted
 
 
+def test_what_others_wrote_cannot_command_the_terminal(place: Place) -> None:
+    place("site", "set", "Ulm", "--description", "\x1b[2J\x07red\nline")
+    for command in ("site show Ulm", "site set Ulm --description x --dry-run"):
+        out = place(*command.split())[1]
+        assert "?[2J?red?line" in out
+        assert "\x1b" not in out
+        assert "\x07" not in out
+
+
 def test_names_are_completed_from_the_directory() -> None:
     place = Place()
     environment = {

@@ -20,7 +20,15 @@ from casarray.app.cmdlets.identity import (
     find_server,
     identity,
 )
-from casarray.app.cmdlets.parameters import FORCE, addresses, host_part, identity_parameter, number, with_common
+from casarray.app.cmdlets.parameters import (
+    FORCE,
+    addresses,
+    host_part,
+    identity_parameter,
+    ignored,
+    number,
+    with_common,
+)
 from casarray.app.cmdlets.rpc_client_access import limits, settings
 from casarray.app.cmdlets.showing import show
 from casarray.app.directory import DirectoryService
@@ -174,6 +182,7 @@ _ADDRESS = Parameter("Address", ParameterKind.STRINGS, help="Its addresses. Defa
 _WEIGHT = Parameter("Weight", ParameterKind.INTEGER, help="Its share of new clients, relative to the others' (100).")
 _SITE = Parameter("Site", completes="site", from_pipeline=("Site",), help="Default: that of the subnet of its address.")
 _FOLDERS = Parameter("PublicFolders", ParameterKind.BOOLEAN, help="Clients reach public folders on it, past the array.")
+_STATUS = ignored("Status", kind=ParameterKind.SWITCH)
 _NEW = (
     Parameter("Name", position=0, from_pipeline=("Name",), help="Its short name. Default: the host part of the FQDN."),
     Parameter("Fqdn", from_pipeline=("Fqdn",), help="Its full name, like cas1.domain.tld."),
@@ -192,7 +201,7 @@ def cmdlets(service: DirectoryService) -> tuple[Cmdlet, ...]:
         Cmdlet(
             "Get-ExchangeServer",
             partial(get, service, SERVER),
-            with_common(identity_parameter("server", mandatory=False)),
+            with_common(identity_parameter("server", mandatory=False), more=_STATUS),
             synopsis="Lists all servers with their roles, or shows one.",
             examples=("Get-ExchangeServer | Where-Object {$_.Site -eq 'Paderborn'}",),
         ),
@@ -207,7 +216,7 @@ def _of_role(service: DirectoryService, kind: Roles, example: str, own: tuple[Pa
         Cmdlet(
             f"Get-{noun.name}",
             partial(get, service, noun),
-            with_common(identity_parameter("server", mandatory=False)),
+            with_common(identity_parameter("server", mandatory=False), more=_STATUS),
             synopsis=f"Lists the {noun.word}s, or shows one.",
             examples=(f"Get-{noun.name} | Format-Table", f"Get-{noun.name} {example} | Format-List"),
         ),

@@ -136,8 +136,13 @@ def _cell(value: Value, *, all_of: bool = False) -> str:
     if isinstance(value, tuple):
         more = 0 if all_of else len(value) - MOST_MEMBERS
         shown = value if more <= 0 else value[:MOST_MEMBERS]
-        return ", ".join(map(str, shown)) + (f" and {count(more)} more" if more > 0 else "")
-    return "" if value is None else str(value)
+        return safe(", ".join(map(str, shown))) + (f" and {count(more)} more" if more > 0 else "")
+    return "" if value is None else safe(str(value))
+
+
+def safe(text: str) -> str:
+    """Without what commands a terminal: a directory holds what others have written."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 # Changing.
@@ -214,7 +219,7 @@ class _Terminal(Host):
         outcome = self._service.outcome if isinstance(self._service, _Watched) else None
         changes = outcome.changes if outcome else ()
         for planned in changes:
-            say(str(planned))
+            say(safe(str(planned)))
         if not typer.confirm(f"Make {_number(len(changes))}?"):
             raise Conflict("nothing was changed")
         self._agreed = True
@@ -242,10 +247,10 @@ def _tell(service: _Watched, host: _Terminal, how: How) -> None:
         say(f"{store} holds it so already; nothing to change")
         return
     for line in changes if how.dry_run else changes[:MOST_CHANGES]:
-        say(line)
+        say(safe(line))
     say(f"{store}: {_number(len(changes))} {'would be made' if how.dry_run else 'made'}")
     for warning in host.warnings:
-        show(Text(f"warning: {warning}", CAUTION))
+        show(Text(f"warning: {safe(warning)}", CAUTION))
 
 
 def _number(number: int) -> str:
