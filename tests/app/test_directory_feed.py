@@ -197,3 +197,16 @@ async def test_only_names_of_what_may_be_served_are_asked_of_dns(scene: Scene) -
     scene.service.change(more, "test")
     await scene.change()
     assert scene.asked[-1] == {"cas.lab.example", "cas1.lab.example"}
+
+
+async def test_what_is_known_grows_old_only_while_the_store_is_away(scene: Scene) -> None:
+    following = asyncio.create_task(scene.change())
+    await asyncio.sleep(0.3)
+    assert scene.feed.status().reachable
+    assert scene.feed.status().age_seconds < 0.2  # nothing has changed, which was seen again and again
+    scene.store.away = True
+    await asyncio.sleep(0.3)
+    assert not scene.feed.status().reachable
+    assert scene.feed.status().age_seconds > 0.2
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)

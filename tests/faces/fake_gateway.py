@@ -11,6 +11,7 @@ from casarray.app.operations import (
     Alternative,
     ArrayExplanation,
     ArrayStatus,
+    DirectoryStatus,
     Explanation,
     GatewayStatus,
     GroupExplanation,
@@ -85,6 +86,7 @@ STATUS = Status(
         ),
     ),
     warnings=("cas3 has been down three times within a minute",),
+    directory=DirectoryStatus("ldap://dc1.domain.tld ldap://dc2.domain.tld", True, "", "4711", 3.4),
 )
 
 

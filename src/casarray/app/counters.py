@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from casarray.app.operations import ArrayStatus, GroupStatus, MemberStatus, Status
+from casarray.app.operations import ArrayStatus, DirectoryStatus, GroupStatus, MemberStatus, Status
 from casarray.core.config import Wish
 
 Sample = tuple[tuple[str, ...], float]  # the labels' values, in the metric's order, and the value
@@ -92,6 +92,14 @@ def _warnings(status: Status) -> Iterator[Sample]:
     yield (), len(status.warnings)
 
 
+def _directory(value: Callable[[DirectoryStatus], float]) -> Callable[[Status], Iterator[Sample]]:
+    def samples(status: Status) -> Iterator[Sample]:
+        if status.directory is not None:
+            yield (status.directory.store,), value(status.directory)
+
+    return samples
+
+
 def _mapper_events(status: Status) -> Iterator[Sample]:
     for array in status.arrays:
         if any(service.mapper for service in array.services):
@@ -139,6 +147,22 @@ METRICS: tuple[Metric, ...] = (
         "casarray_resident_bytes", "gauge", "bytes", (), "Memory of the gateway's process that is resident.", _resident
     ),
     Metric("casarray_warnings", "gauge", "warnings", (), "Warnings that `casarray status` shows.", _warnings),
+    Metric(
+        "casarray_directory_reachable",
+        "gauge",
+        "0 or 1",
+        ("store",),
+        "The directory that arrays come from can be read; absent when they stand in the configuration file.",
+        _directory(lambda directory: float(directory.reachable)),
+    ),
+    Metric(
+        "casarray_directory_age_seconds",
+        "gauge",
+        "seconds",
+        ("store",),
+        "Time since the directory was last seen to hold what is served.",
+        _directory(lambda directory: directory.age_seconds),
+    ),
     Metric(
         "casarray_array_ready",
         "gauge",

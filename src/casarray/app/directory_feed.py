@@ -45,7 +45,7 @@ class _View:
     revision: str = ""
     missing: tuple[str, ...] = ()
     resolved: Resolved = field(default_factory=dict)
-    read_at: float = 0.0
+    seen_at: float = 0.0  # when the store was last seen to hold just this
     resolved_at: float = 0.0
 
 
@@ -83,7 +83,7 @@ class DirectoryFeed:
             self._fault = str(error)
             self._view.directory = known
             self._view.resolved = await asyncio.to_thread(self._resolve, unresolved(known))
-            self._view.read_at = self._view.resolved_at = self._clock.monotonic()
+            self._view.seen_at = self._view.resolved_at = self._clock.monotonic()
             log.error("the directory cannot be read, starting with what it held last: %s", error)
 
     def config(self, gateway: Gateway) -> Config:
@@ -118,7 +118,7 @@ class DirectoryFeed:
             reachable=not self._fault,
             reason=self._fault,
             revision=self._view.revision,
-            age_seconds=self._clock.monotonic() - self._view.read_at,
+            age_seconds=self._clock.monotonic() - self._view.seen_at,
         )
 
     async def changes(self) -> AsyncIterator[None]:
@@ -149,7 +149,7 @@ class DirectoryFeed:
         snapshot: Snapshot = await asyncio.to_thread(self._store.read)
         view = self._view
         view.directory, view.revision, view.missing = snapshot.directory, snapshot.revision, snapshot.missing
-        view.read_at = self._clock.monotonic()
+        view.seen_at = self._clock.monotonic()
         await self._ask_dns()
         if self._keep is not None:
             await asyncio.to_thread(self._keep.save, snapshot.directory)
@@ -171,6 +171,7 @@ class DirectoryFeed:
             self._store = None
 
     def _recovered(self) -> None:
+        self._view.seen_at = self._clock.monotonic()
         if self._fault:
             log.warning("the directory can be reached again")
             self._fault = ""

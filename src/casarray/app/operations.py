@@ -100,7 +100,7 @@ class DirectoryStatus:
     reachable: bool
     reason: str = ""  # why it is not
     revision: str = ""  # what was read last
-    age_seconds: float = 0.0  # since then
+    age_seconds: float = 0.0  # since the store was last seen to hold just this
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,15 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from casarray.app.operations import ArrayStatus, Explanation, GroupExplanation, GroupStatus, MemberStatus, Status
+from casarray.app.operations import (
+    ArrayStatus,
+    DirectoryStatus,
+    Explanation,
+    GroupExplanation,
+    GroupStatus,
+    MemberStatus,
+    Status,
+)
 from casarray.core.config import Wish
 from casarray.faces.cli.options import AsJson, Control
 from casarray.faces.cli.output import BAD, CAUTION, DIM, GOOD, count, percent, print_json, show, size, span, table
@@ -52,6 +60,17 @@ def gateway_line(status: Status) -> Text:
         (gate.name, "bold"),
         f"  {gate.mode}, {gate.return_path}  casarray {gate.version}, pid {gate.pid}, up {age}, {memory}",
     )
+
+
+def directory_line(directory: DirectoryStatus) -> Text:
+    """Where arrays and servers come from, and how fresh that is."""
+    if directory.reachable:
+        state = ("in reach", GOOD)
+        rest = f", seen {span(directory.age_seconds)} ago, revision {directory.revision}"
+    else:
+        state = ("OUT OF REACH", BAD)
+        rest = f", going on with what it held {span(directory.age_seconds)} ago: {directory.reason}"
+    return Text.assemble("directory ", (directory.store, "bold"), "  ", state, rest)
 
 
 def array_line(array: ArrayStatus) -> Text:
@@ -108,6 +127,8 @@ def reasons(group: GroupStatus) -> list[Text]:
 
 def _status(status: Status) -> Group:
     parts: list[RenderableType] = [gateway_line(status)]
+    if status.directory is not None:
+        parts.append(directory_line(status.directory))
     for array in status.arrays:
         parts += [Text(), array_line(array)]
         for group in array.groups:
