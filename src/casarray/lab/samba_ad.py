@@ -97,6 +97,14 @@ def missing() -> str | None:
     return f"Debian packages are missing: {', '.join(sorted(set(packages)))}" if packages else None
 
 
+def _sweep() -> None:
+    """Remove what killed owners left in /etc/netns; a lab's names carry its owner's process."""
+    for folder in Path("/etc/netns").glob("ca*x*-*"):
+        owner = folder.name[2:].partition("x")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 class DomainController:
     """One domain controller, of a domain of its own or a further one of another's (``beside``)."""
 
@@ -128,8 +136,12 @@ class DomainController:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "DomainController":
-        self.set_up()
-        self.start()
+        try:
+            self.set_up()
+            self.start()
+        except BaseException:
+            self.tear_down()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,6 +149,7 @@ class DomainController:
 
     def set_up(self) -> None:
         """Make the namespace and the domain."""
+        _sweep()
         self.host = self.lab.namespace(self.name)
         self.lab.leg(self.host, "domain", f"{self.address}/24")
         overlay = Path("/etc/netns") / self.host.name
@@ -213,6 +226,8 @@ class DomainController:
 
     def tear_down(self) -> None:
         """Also what stands outside of the folder. The namespace and what runs in it are the lab's to take away."""
+        if not hasattr(self, "host"):
+            return  # it did not come so far
         with suppress(subprocess.CalledProcessError):
             self.stop()
         shutil.rmtree(Path("/etc/netns") / self.host.name, ignore_errors=True)

@@ -89,10 +89,10 @@ class LdapDirectory:
             self._connector.close()
 
     def schema_ldif(self) -> str:
-        """What this forest's schema lacks, as LDIF to import; only comments when it lacks nothing."""
+        """What this forest's schema lacks, as LDIF to import; empty when it lacks nothing."""
         with self._lock:
-            connection = self._attempt(lambda c: c)
-            return schema_ldif(connection.partitions.root, self._read_schema(connection))
+            root, known = self._attempt(lambda c: (c.partitions.root, self._read_schema(c)))
+            return schema_ldif(root, known) if len(known) < len(VOCABULARY) else ""
 
     # The connection.
 
@@ -137,7 +137,7 @@ class LdapDirectory:
         if lacking:
             found.append(
                 f"the schema of {domain_name(connection.partitions.root)} does not know {', '.join(lacking)}, so there "
-                f"are none: `casarray directory schema --ldif` prints what to import"
+                f"are none: `casarray directory schema --store {self.name.split()[0]}` prints what to import"
             )
         known = ("DomainDnsZones", "ForestDnsZones", connection.partitions.configuration)
         elsewhere = sorted(url for url in connection.referrals if not any(name in url for name in known))
@@ -282,7 +282,8 @@ class LdapDirectory:
         if lacking:
             raise Unavailable(
                 f"the schema of {domain_name(connection.partitions.root)} does not know {', '.join(lacking)}; nothing "
-                f"was changed. `casarray directory schema --ldif` prints what a schema administrator has to import"
+                f"was changed. `casarray directory schema --store {self.name.split()[0]}` prints what a schema "
+                f"administrator has to import"
             )
 
     def _perform(self, connection: "Connection", step: Step, so_far: str) -> None:
