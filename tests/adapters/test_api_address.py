@@ -10,16 +10,11 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.adapters.api_files import TOKEN, write_half_a_pair, write_pair, write_token
 from tests.faces.fake_gateway import FakeGateway
 
 from casarray.adapters import api_address, http_server
@@ -30,46 +25,6 @@ from casarray.core.config import ApiSettings
 from casarray.core.errors import ConfigError, Unavailable
 from casarray.faces.api.desk import Desk
 from casarray.faces.api.routes import api_routes
-
-TOKEN = "correct-horse-battery-staple"
-
-
-def write_pair(folder: Path, name: str = "gw1", password: bytes = b"") -> None:
-    """A certificate that vouches for itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    hidden: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if password:
-        hidden = serialization.BestAvailableEncryption(password)
-    (folder / "api.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    form = serialization.PrivateFormat.PKCS8
-    (folder / "api.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, hidden))
-
-
-def write_half_a_pair(folder: Path) -> None:
-    """A new certificate beside the old key."""
-    key = (folder / "api.key").read_bytes()
-    write_pair(folder)
-    (folder / "api.key").write_bytes(key)
-
-
-def write_token(folder: Path, token: str = TOKEN, mode: int = 0o600) -> Path:
-    path = folder / "api.token"
-    path.write_text(f"{token}\n")
-    path.chmod(mode)
-    return path
 
 
 @pytest.fixture
