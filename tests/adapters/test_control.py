@@ -183,6 +183,29 @@ async def test_what_is_refused_by_a_route_that_was_handed_over_is_answered_like_
     assert answer.endswith(b'{"error":{"kind":"MovedOn","message":"look at it again"}}')
 
 
+async def test_what_is_not_there_is_said_in_the_same_way(tmp_path: Path) -> None:
+    async with server(FakeGateway(), tmp_path / "s"):
+        nothing = await ask(tmp_path / "s", http("GET", "/v1/nothing"))
+        wrong = await ask(tmp_path / "s", http("PUT", "/v1/status"))
+    assert nothing.startswith(b"HTTP/1.1 404 ")
+    assert nothing.endswith(
+        b'{"error":{"kind":"NotFound","message":"there is nothing at /v1/nothing; is it another version?"}}'
+    )
+    assert wrong.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nallow: GET, HEAD\r\n" in wrong
+    assert json.loads(wrong.partition(b"\r\n\r\n")[2])["error"]["message"].startswith("PUT is not known at /v1/status")
+
+
+async def test_what_should_not_happen_is_answered_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gateway = FakeGateway()
+    gateway.refusal = KeyError("x")  # type: ignore[assignment]  # what nobody foresaw
+    async with server(gateway, tmp_path / "s"):
+        answer = await ask(tmp_path / "s", http("POST", "/v1/reload"))
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"this should not happen: KeyError; the gateway's log says more" in answer
+    assert "Exception in ASGI application" in caplog.text
+
+
 async def test_the_socket_is_for_its_owner_and_group(tmp_path: Path) -> None:
     before = os.umask(0)
     try:

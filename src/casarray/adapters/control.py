@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -236,7 +237,19 @@ def api_app(operations: Operations, routes: Sequence[BaseRoute] = ()) -> Starlet
 
 
 def _app(routes: Sequence[BaseRoute]) -> Starlette:
-    return Starlette(routes=routes, exception_handlers={CasarrayError: _refused})
+    """The routes, and an answer of the same shape to whatever else is asked or goes wrong."""
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        path, known = request.url.path, [r for r in routes if isinstance(r, Route)]
+        methods = sorted({m for r in known if r.path_regex.match(path) for m in r.methods or ()})
+        if error.status_code != 405:
+            return _failure(error.status_code, "NotFound", f"there is nothing at {path}; is it another version?")
+        words = f"{request.method} is not known at {path}, but {', '.join(methods)}"
+        return _failure(405, "WireError", words, {"Allow": ", ".join(methods)})
+
+    handlers: dict[Any, Any] = {CasarrayError: _refused, HTTPException: unknown, Exception: _broken}
+    return Starlette(routes=routes, exception_handlers=handlers)
 
 
 def _control_routes(operations: Operations) -> list[Route]:
@@ -294,7 +307,16 @@ def _public_routes(operations: Operations) -> list[Route]:
 
 async def _refused(_request: Request, error: Exception) -> Response:
     kind = next((k for k in _STATUS if isinstance(error, k)), Unavailable)
-    return JSONResponse({"error": {"kind": kind.__name__, "message": str(error)}}, _STATUS[kind])
+    return _failure(_STATUS[kind], kind.__name__, str(error))
+
+
+async def _broken(_request: Request, error: Exception) -> Response:
+    # uvicorn logs where it was.
+    return _failure(500, "Unavailable", f"this should not happen: {type(error).__name__}; the gateway's log says more")
+
+
+def _failure(status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": {"kind": kind, "message": message}}, status, headers)
 
 
 async def _body(request: Request) -> Any:
