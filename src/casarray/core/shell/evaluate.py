@@ -206,6 +206,7 @@ class Interpreter:
     def _expandable(self, node: Expandable) -> Value:
         texts = [part if isinstance(part, str) else text_of(self.value(part)) for part in node.parts]
         whole = bounded(joined(texts, "", node.place, self._limits), node.place, self._limits)
+        self._tick(node.place, len(whole) >> 8)
         return Typed(whole) if node.bare else whole
 
     def _variable(self, node: Variable) -> Value:
@@ -256,6 +257,7 @@ class Interpreter:
                 continue
             self._tick(place, 1 + (len(value) if is_array(value) else 0))
             value = binary(operator, value, self.value(operand), place, self._limits)
+            self._tick(place, len(value) >> 8 if isinstance(value, str) else 0)
         return value
 
     def _unary(self, node: Unary) -> Value:

@@ -36,7 +36,7 @@ class Limits:
     nesting: int = 32  # brackets in brackets
     calls: int = 24  # script blocks in script blocks while they run
     items: int = 1_000_000  # of one array
-    text: int = 16_000_000  # characters of one string
+    text: int = 4_000_000  # characters of one string
     steps: int = 50_000_000  # what is worked out for one input
 
 
