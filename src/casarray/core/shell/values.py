@@ -162,10 +162,7 @@ def wildcard(pattern: str, *, case: bool = False) -> Callable[[str], bool]:
 
     Every star takes as little as it can, once and for all, so that no pattern takes long.
     """
-    pieces: list[str] = []
-    for piece in re.split(r"(?<!`)\*", pattern):
-        if piece or not pieces or pieces[-1]:
-            pieces.append(piece)
+    pieces = re.split(r"(?<!`)\*+", pattern)
     flags = 0 if case else re.IGNORECASE
     tests = [re.compile(_piece(piece), flags | re.DOTALL) for piece in pieces]
 
