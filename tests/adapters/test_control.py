@@ -196,6 +196,22 @@ async def test_what_is_not_there_is_said_in_the_same_way(tmp_path: Path) -> None
     assert json.loads(wrong.partition(b"\r\n\r\n")[2])["error"]["message"].startswith("PUT is not known at /v1/status")
 
 
+async def test_whoever_leaves_in_the_middle_of_a_request_is_no_news(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = FakeGateway()
+    async with server(gateway, tmp_path / "s"):
+        _, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(http("POST", "/v1/servers/cas1/state", b'{"state": "out"}')[:-3])
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.close()
+        await asyncio.sleep(0.1)
+        assert await asyncio.to_thread(ControlClient(str(tmp_path / "s")).status) == STATUS
+    assert gateway.asked == []
+    assert caplog.text == ""
+
+
 async def test_what_should_not_happen_is_answered_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     gateway = FakeGateway()
     gateway.refusal = KeyError("x")  # type: ignore[assignment]  # what nobody foresaw

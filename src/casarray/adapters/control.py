@@ -26,7 +26,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -248,7 +248,12 @@ def _app(routes: Sequence[BaseRoute]) -> Starlette:
         words = f"{request.method} is not known at {path}, but {', '.join(methods)}"
         return _failure(405, "WireError", words, {"Allow": ", ".join(methods)})
 
-    handlers: dict[Any, Any] = {CasarrayError: _refused, HTTPException: unknown, Exception: _broken}
+    handlers: dict[Any, Any] = {
+        CasarrayError: _refused,
+        ClientDisconnect: _gone,
+        HTTPException: unknown,
+        Exception: _broken,
+    }
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
@@ -308,6 +313,10 @@ def _public_routes(operations: Operations) -> list[Route]:
 async def _refused(_request: Request, error: Exception) -> Response:
     kind = next((k for k in _STATUS if isinstance(error, k)), Unavailable)
     return _failure(_STATUS[kind], kind.__name__, str(error))
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return _failure(400, "WireError", "the request ended in the middle")  # nobody reads it
 
 
 async def _broken(_request: Request, error: Exception) -> Response:
