@@ -16,7 +16,7 @@ from casarray.core.shell.trouble import LIMITS, Limits, Place, ShellError
 
 SINGLE, DOUBLE = "'\u2018\u2019\u201a\u201b", '"\u201c\u201d\u201e'
 DASH = f"[{re.escape(DASHES)}]"
-SPACE = " \t\f\v\xa0\u1680\u2000-\u200b\u202f\u205f\u3000\ufeff"  # also those of no width
+SPACE = " \t\f\v\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200C))) + "\u202f\u205f\u3000\ufeff"  # some of no width
 _BLANKS = re.compile(rf"(?:[{SPACE}]+|`[{SPACE}]*(?:\n|\Z)|#[^\n]*|<#.*?#>)+", re.DOTALL)
 _LINES = re.compile(rf"(?:[{SPACE}\n]+|`[{SPACE}]*(?:\n|\Z)|#[^\n]*|<#.*?#>)+", re.DOTALL)
 _NEXT_PARAMETER = re.compile(rf"{DASH}(?!(?:not|bnot|join|split)\b)[A-Za-z_?]", re.IGNORECASE)
