@@ -9,7 +9,7 @@ from tests.core.directory.example import broken
 
 from casarray.core.directory.changes import same
 from casarray.core.errors import CasarrayError
-from casarray.core.shell.cmdlet import Bound, Cmdlet, ParameterKind, Value
+from casarray.core.shell.cmdlet import Bound, Cmdlet, Parameter, ParameterKind, Value
 
 TEXTS = (
     "CAS", "BER", "cas1", "cas2", "mbx1", "mbx2", "ber1", "ulm1", "ulm2", "DB1", "DB2", "DB3", "DAG1", "DAG2",
@@ -21,24 +21,50 @@ DESK = Desk()
 CHANGING = [cmdlet for cmdlet in DESK.cmdlets.values() if not cmdlet.name.startswith("Get-")]
 
 
+SENSIBLE = {
+    "array": ("CAS", "BER", "cas.domain.tld"),
+    "server": ("cas1", "cas2", "mbx1", "mbx2", "ber1", "leer1", "ulm1", "ulm2.domain.tld"),
+    "database": ("DB1", "DB2", "DB3"),
+    "group": ("DAG1", "DAG2"),
+    "site": ("Paderborn", "Berlin", "Ulm", "Leer", "Bonn"),
+    "subnet": ("10.20.0.0/16", "fd00:20::/32", "172.16.0.0/12"),
+    "Name": ("DB3", "DB4", "DAG2", "Bonn", "new1", "cas1", "172.16.0.0/12", "192.0.2.0/24"),
+    "Fqdn": ("new1.domain.tld", "new2.domain.tld"),
+    "Address": ("10.20.0.9", "10.1.2.3"),
+    "Subnet": ("172.16.0.0/12", "192.0.2.0/24"),
+    "BlockedClientVersions": ("0.0.0-5.9.9",),
+    "Identity": ("DB1\\ber1", "DB2\\mbx2", "DB1\\mbx1"),  # of a copy
+}
+
+
+def _text(parameter: Parameter) -> st.SearchStrategy[str]:
+    """Mostly what makes sense there."""
+    sensible = SENSIBLE.get(parameter.completes) or SENSIBLE.get(parameter.name, TEXTS)
+    return st.one_of(*[st.sampled_from(sensible)] * 9, st.sampled_from(TEXTS))
+
+
+def _value(parameter: Parameter) -> st.SearchStrategy[Value]:
+    match parameter.kind:
+        case ParameterKind.STRINGS:
+            return st.lists(_text(parameter), max_size=2).map(tuple)
+        case ParameterKind.INTEGER:
+            return st.integers(1, 3) | st.integers(-1, 70_000)
+        case ParameterKind.BOOLEAN | ParameterKind.SWITCH:
+            return st.booleans()
+    return _text(parameter)
+
+
 def _values(cmdlet: Cmdlet, forced: bool) -> st.SearchStrategy[dict[str, Value]]:
-    kinds: dict[ParameterKind, st.SearchStrategy[Value]] = {
-        ParameterKind.STRING: st.sampled_from(TEXTS),
-        ParameterKind.STRINGS: st.lists(st.sampled_from(TEXTS), max_size=2).map(tuple),
-        ParameterKind.INTEGER: st.integers(-1, 70_000),
-        ParameterKind.BOOLEAN: st.booleans(),
-        ParameterKind.SWITCH: st.booleans(),
-    }
     known = [p for p in cmdlet.parameters if (forced or p.name != "Force") and not p.help.startswith("Taken")]
-    must = {p.name: kinds[p.kind] for p in known if p.mandatory}
-    may = {p.name: kinds[p.kind] for p in known if not p.mandatory}
+    must = {p.name: _value(p) for p in known if p.mandatory}
+    may = {p.name: _value(p) for p in known if not p.mandatory}
     return st.fixed_dictionaries(must, optional=may)
 
 
 def calls(*, forced: bool) -> st.SearchStrategy[tuple[str, list[dict[str, Value]]]]:
     """A cmdlet, and what one or a few objects bring it."""
     return st.sampled_from(CHANGING).flatmap(
-        lambda cmdlet: st.tuples(st.just(cmdlet.name), st.lists(_values(cmdlet, forced), min_size=1, max_size=3))
+        lambda cmdlet: st.tuples(st.just(cmdlet.name), st.lists(_values(cmdlet, forced), min_size=1, max_size=2))
     )
 
 

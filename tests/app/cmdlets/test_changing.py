@@ -210,6 +210,11 @@ def test_a_server_finds_its_site_by_its_address(desk: Desk) -> None:
     assert [server.get(n) for n in ("Name", "Site", "ClientAccessArray", "InArray")] == ["cas3", "Berlin", "BER", True]
 
 
+def test_an_address_that_is_named_twice_is_one(desk: Desk) -> None:
+    (server,) = desk("New-ClientAccessServer", "cas3.domain.tld", Site="Ulm", Address=("10.1.1.1", "10.1.1.1"))
+    assert server.get("Addresses") == ("10.1.1.1",)
+
+
 def test_a_full_name_will_do_as_a_servers_name(desk: Desk) -> None:
     (server,) = desk("New-MailboxServer", "mbx9.domain.tld", Site="Ulm", PublicFolders=True)
     assert [server.get(n) for n in ("Name", "Fqdn", "PublicFolders")] == ["mbx9", "mbx9.domain.tld", True]

@@ -51,7 +51,7 @@ def addresses(bound: Bound, name: str = "Address") -> tuple[Address, ...]:
         if isinstance(address, str):
             raise Conflict(f'-{name}: "{text}" {address}; write addresses like 10.11.0.100 or 2001:db8::100')
         found.append(address)
-    return tuple(found)
+    return tuple(dict.fromkeys(found))  # one named twice is one
 
 
 def network(text: str, name: str = "Name") -> Network:
