@@ -60,7 +60,7 @@ COMMANDS = (
     "database add-copy", "database set-copy", "database remove-copy",
     "dag list", "dag show", "dag new", "dag set", "dag remove", "dag add-server", "dag remove-server",
     "site list", "site show", "site new", "site set", "site remove", "site add-subnet", "site move-subnet",
-    "site remove-subnet", "apply", "directory show", "directory copy", "directory history",
+    "site remove-subnet", "apply", "directory show", "directory copy", "directory history", "shell",
     "ports show", "ports set", "ports export", "ports check", "init", "completion", "version",
 )  # fmt: skip
 

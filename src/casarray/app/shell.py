@@ -32,8 +32,13 @@ _SILENT = ("silentlycontinue", "ignore")
 class Terminal(Protocol):
     """Where a session takes place."""
 
-    interactive: bool  # a person is there to answer
-    width: int | None  # None: nothing is cut
+    @property
+    def interactive(self) -> bool:
+        """Whether a person is there to answer."""
+
+    @property
+    def width(self) -> int | None:
+        """How long a line may be; None: nothing is cut."""
 
     def write(self, text: str) -> None:
         """A piece of output, of one line or many."""
@@ -300,9 +305,11 @@ class _CallHost:
             return True
         if self._session.answer_for_all is not None:
             return self._session.answer_for_all
-        what = f'Performing operation "{action}" on Target "{target}".'
         if not self._terminal.interactive:
-            raise Denied(f"{what[:-1]} wants to be confirmed, and nobody is here to answer; add -Confirm:$false")
+            raise Denied(
+                f'"{action}" on "{target}" wants to be confirmed, and nobody is here to answer; add -Confirm:$false'
+            )
+        what = f'Performing operation "{action}" on Target "{target}".'
         self._terminal.tell(f"Confirm\nAre you sure you want to perform this action?\n{what}")
         while True:
             try:

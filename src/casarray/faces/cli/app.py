@@ -18,6 +18,7 @@ from casarray.faces.cli import (
     files,
     ports,
     server,
+    shell,
     site,
     status,
     top,
@@ -98,5 +99,6 @@ cli.add_typer(dag.commands, name="dag")
 cli.add_typer(site.commands, name="site")
 directory.add_to(cli)
 cli.add_typer(ports.commands, name="ports")
+shell.add_to(cli)
 begin.add_to(cli)
 completion.add_to(cli)
