@@ -194,6 +194,11 @@ def test_a_new_database_tells_the_array_of_its_site_else_a_server(server: str, e
     assert usual_rpc_server(ORGANISATION, ORGANISATION.servers[server]) == expected
 
 
+def test_without_an_array_a_client_access_server_tells_itself() -> None:
+    after = ORGANISATION.put(Server("ulm3", "ulm3.domain.tld", "Ulm"))
+    assert usual_rpc_server(after, after.servers["ulm3"]) == "ulm3.domain.tld"
+
+
 def test_a_server_that_was_taken_out_is_not_told_to_others() -> None:
     after = ORGANISATION.put(replace(ORGANISATION.servers["ulm2"], rpc_client_access=None))
     assert usual_rpc_server(after, after.servers["ulm1"]) == "ulm1.domain.tld"

@@ -385,3 +385,44 @@ def test_a_refused_removal_of_a_server_names_ten_databases_at_most() -> None:
             ORGANISATION.put(*many).without(mailbox_server("mbx2", "")),
             difference(ORGANISATION.put(*many), ORGANISATION.put(*many).without(mailbox_server("mbx2", ""))),
         )
+
+
+# Where a rule ends.
+
+
+def test_255_characters_of_blocked_versions_are_accepted() -> None:
+    access = RpcClientAccess(blocked_client_versions="1" * 255)
+    assert refusal(put(replace(CAS1, rpc_client_access=access))) == ""
+
+
+def test_the_largest_and_the_smallest_numbers_are_accepted() -> None:
+    for weight, connections in ((1, 1), (10000, 65536)):
+        access = RpcClientAccess(maximum_connections=connections)
+        assert refusal(put(replace(CAS1, weight=weight, rpc_client_access=access))) == ""
+
+
+def test_a_server_that_databases_name_may_change_otherwise() -> None:
+    before = ORGANISATION.put(DB3)
+    assert refusal(put(replace(before.servers["ulm2"], weight=7)), before=before) == ""
+
+
+def test_an_array_called_like_a_server_does_not_share_its_fqdn() -> None:
+    array = Array("cas1", "cas1.domain.tld", "Ulm")
+    assert "cas1.domain.tld is the name of the server cas1 already" in refusal(put(array))
+
+
+def test_ten_databases_are_all_named() -> None:
+    ten = [Database(f"D{n}", "mbx1", (Copy("mbx1"),), "outlook.berlin.domain.tld") for n in range(10)]
+    text = refusal(gone(ORGANISATION.arrays["ber"]), before=ORGANISATION.put(*ten))
+    assert "D8, D9; give them another" in text
+
+
+def test_an_account_called_like_a_database_hinders_nobody() -> None:
+    before = ORGANISATION.put(Account("DB1", "DB2"))
+    assert refusal(gone(Account("DB1")), before=before) == ""
+    assert refusal(gone(AvailabilityGroup("DAG1")), before=ORGANISATION.put(AvailabilityGroup("DB1"))) == ""
+
+
+def test_a_host_at_the_end_of_a_subnet_overlaps_it() -> None:
+    before = ORGANISATION.put(subnet("192.168.0.255/32", "Ulm"))
+    assert "overlaps 192.168.0.255/32 of the site Ulm" in refusal(put(subnet("192.168.0.0/24", "Leer")), before=before)
