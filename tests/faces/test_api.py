@@ -327,7 +327,6 @@ async def test_nothing_new_is_not_told_again(ask: Client) -> None:
         ("/v1/servers", SERVER[1] | {"weight": 0}, "body: weight: write a number from 1 to 10000"),
         ("/v1/servers", SERVER[1] | {"roles": ["hub"]}, 'body: roles: "hub" is not known here; write client-access or'),
         ("/v1/servers", SERVER[1] | {"addresses": ["fe80::1%eth0"]}, "body: addresses: an address with an interface"),
-        ("/v1/arrays", ARRAY[1] | {"settings": {"fqdn": "a.b"}}, "body: settings.fqdn: it is a field of the array"),
     ],
 )
 async def test_a_wrong_body_is_refused_with_what_would_be_right(

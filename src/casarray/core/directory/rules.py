@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import assert_never
 
+from casarray.core.config import DirectorySettings
+from casarray.core.config_file import read_array
 from casarray.core.config_values import Report, read_fqdn, read_name
 from casarray.core.directory.changes import Change
 from casarray.core.directory.lookup import (
@@ -124,12 +126,26 @@ def _array(directory: Directory, array: Array) -> None:
     _fqdn(directory, array)
     find(directory, Kind.SITE, array.site)
     _own_addresses(directory, array)
+    _settings(array)
     others = [a for a in arrays_of_site(directory, array.site) if key(a.name) != key(array.name)]
     if others:
         raise Conflict(
             f"the site {array.site} has the array {others[0].name} ({others[0].fqdn}) already, and a site has one: use "
             f"that, remove it, or name another site"
         )
+
+
+def _settings(array: Array) -> None:
+    """An array's further keys are those of the configuration file, and are read as there."""
+    own: dict[str, object] = {"name": array.name, "fqdn": array.fqdn, "site": array.site, "addresses": ["192.0.2.1"]}
+    if twice := sorted(own.keys() & array.settings.keys()):
+        raise Conflict(f"the array {array.name}: settings.{twice[0]} is a field of the array itself; put it there")
+    if not array.settings.keys() & {"profile", "service"}:
+        own["profile"] = DirectorySettings().profile
+    report = Report()
+    read_array(own | dict(array.settings), ("settings",), report)
+    for path, what, right in report.problems:
+        raise Conflict(f"the array {array.name}: {'.'.join(map(str, path))}: {what}; {right}")
 
 
 def _group(directory: Directory, group: AvailabilityGroup) -> None:

@@ -11,12 +11,9 @@ from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from casarray.core.config import DirectorySettings
-from casarray.core.config_file import read_array
-from casarray.core.config_values import Report
-from casarray.core.directory.model import MAXIMUM_CONNECTIONS, ROLES, Array, RpcClientAccess, Server, Thing
+from casarray.core.directory.model import MAXIMUM_CONNECTIONS, ROLES, RpcClientAccess, Server, Thing
 from casarray.core.directory.rules import WEIGHTS
-from casarray.core.errors import Conflict, WireError
+from casarray.core.errors import WireError
 from casarray.core.records import from_json, to_json
 
 LONGEST_BODY = 64 << 10
@@ -88,8 +85,6 @@ def read_plain(cls: type[Any], body: dict[str, Any]) -> Any:
 def _read(cls: type[Any], whole: dict[str, Any], body: dict[str, Any]) -> Fields:
     value = from_json(cls, whole)
     _check_limits(value, "")
-    if cls is Array and "settings" in body:
-        _check_settings(value.settings)
     return {name: getattr(value, name) for name in body}
 
 
@@ -157,17 +152,3 @@ def _check_limits(value: Any, where: str) -> None:
             _check_limits(inner, place)
         elif isinstance(inner, tuple) and any(getattr(item, "scope_id", None) for item in inner):
             raise WireError("body", f"{place}: an address with an interface (after %) means something here alone")
-
-
-def _check_settings(settings: Mapping[str, object]) -> None:
-    """An array's further keys are those of the configuration file, and are read as there."""
-    own = {"name": "array", "fqdn": "array.example", "site": "site", "addresses": ["192.0.2.1"]}
-    if twice := sorted(own.keys() & settings.keys()):
-        raise WireError("body", f"settings.{twice[0]}: it is a field of the array itself; put it there")
-    table: dict[str, Any] = own | dict(settings)
-    if not settings.keys() & {"profile", "service"}:
-        table["profile"] = DirectorySettings().profile
-    report = Report()
-    read_array(table, ("settings",), report)
-    for path, what, right in report.problems:
-        raise Conflict(f"{'.'.join(map(str, path))}: {what}; {right}")
