@@ -4,22 +4,20 @@ import json
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.directory.example import ORGANISATION, broken
+from tests.adapters.stores.sqlite_file import EXAMPLE, NOTE, child, fill, finished, fresh, raw, refused, statement
+from tests.core.directory.example import ORGANISATION
 from tests.core.directory.test_changes import STEPS, Edit, attempted
 
 from casarray.adapters.stores import sqlite_directory
@@ -28,80 +26,8 @@ from casarray.app.directory import DirectoryService
 from casarray.app.stores import Note
 from casarray.core.directory import edits
 from casarray.core.directory.changes import applied, difference, same
-from casarray.core.directory.model import Directory, Kind, Server, Site
+from casarray.core.directory.model import Directory, Kind, Site
 from casarray.core.errors import CasarrayError, Denied, MovedOn, Unavailable
-
-NOTE = Note("alice", "x")
-EXAMPLE = Directory().put(*ORGANISATION)  # in the organisation that a new file has
-SITES = 20
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> str:
-    return str(tmp_path / "state")
-
-
-@pytest.fixture
-def store(folder: str) -> Iterator[SqliteDirectory]:
-    found = SqliteDirectory(folder)
-    yield found
-    found.close()
-
-
-def raw(folder: str) -> sqlite3.Connection:
-    """The file as SQLite alone sees it."""
-    return sqlite3.connect(Path(folder) / FILE_NAME, isolation_level=None)
-
-
-def statement(folder: str, *statements: str) -> list[tuple[object, ...]]:
-    """Behind our back."""
-    with closing(raw(folder)) as db:
-        return [row for text in statements for row in db.execute(text).fetchall()]
-
-
-def fill(store: SqliteDirectory) -> None:
-    snapshot = store.read()
-    store.change(snapshot, difference(snapshot.directory, snapshot.directory.put(*ORGANISATION)), NOTE)
-
-
-def fresh(folder: str) -> Directory:
-    """What somebody who opens the file now reads."""
-    store = SqliteDirectory(folder)
-    try:
-        return store.read().directory
-    finally:
-        store.close()
-
-
-def refused(folder: str) -> str:
-    """Why the file cannot be opened and read."""
-    with pytest.raises((Denied, Unavailable)) as caught:
-        fresh(folder)
-    return f"{type(caught.value).__name__}: {caught.value}"
-
-
-def child(script: str, *arguments: str) -> subprocess.Popen[str]:
-    prelude = (
-        "import sys\n"
-        "from casarray.adapters.stores.sqlite_directory import SqliteDirectory\n"
-        "from casarray.app.directory import DirectoryService\n"
-        "from casarray.core.directory import edits\n"
-        "from casarray.core.directory.model import *\n"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", prelude + script, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    """What a child printed, when it ended well."""
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
-    return out.strip()
-
 
 # Versions.
 
@@ -443,106 +369,3 @@ def test_an_older_copy_that_was_put_back_is_read_anew(store: SqliteDirectory, fo
     assert same(store.read().directory, EXAMPLE)
     with pytest.raises(MovedOn):
         store.change(later, difference(later.directory, later.directory.put(Site("Bonn"))), NOTE)
-
-
-# Several at once.
-
-ADD = """
-service = DirectoryService(SqliteDirectory(sys.argv[1]), sys.argv[2])
-print("ready", flush=True)
-for n in range(int(sys.argv[3])):
-    service.change(lambda d: edits.change(d, Kind.SERVER, "cas1", weight=d.servers["cas1"].weight + 1), "weigh")
-    service.change(lambda d: edits.new(d, Site(f"{sys.argv[2]}-{n}")), "add")
-"""
-
-
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_that_change_at_once_lose_nothing(store: SqliteDirectory, folder: str, processes: int) -> None:
-    fill(store)
-    began = len(store.history(10_000))
-    running = [child(ADD, folder, f"p{n}", "40") for n in range(processes)]
-    for process in running:
-        finished(process)
-    directory = store.read().directory
-    assert directory.servers["cas1"].weight == 100 + processes * 40
-    assert len(directory.sites) == len(ORGANISATION.sites) + processes * 40
-    assert len(store.history(10_000)) - began == processes * 80
-    assert same(directory, fresh(folder))
-
-
-def test_threads_at_one_store_lose_nothing(store: SqliteDirectory, folder: str) -> None:
-    fill(store)
-    troubles: list[BaseException] = []
-
-    def add(who: str) -> None:
-        service = DirectoryService(store, who)
-        try:
-            for n in range(25):
-                service.change(lambda d: edits.change(d, Kind.SERVER, "cas1", weight=d.servers["cas1"].weight + 1), "x")
-                service.change(lambda d, n=n: edits.new(d, Site(f"{who}-{n}")), "x")  # type: ignore[misc]
-        except BaseException as error:
-            troubles.append(error)
-
-    threads = [threading.Thread(target=add, args=[f"t{n}"]) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert troubles == []
-    assert store.read().directory.servers["cas1"].weight == 200
-    assert len(fresh(folder).sites) == len(ORGANISATION.sites) + 100
-
-
-# Killed.
-
-WRITE = """
-service = DirectoryService(SqliteDirectory(sys.argv[1]), "killed")
-print("ready", flush=True)
-n = max([int(site.description or 0) for site in service.directory().sites.values()], default=0)
-while True:
-    n += 1
-    service.change(lambda d: d.put(*(Site(f"s{i}", str(n)) for i in range(20))), "all at once")
-    service.change(lambda d: edits.change(d, Kind.SERVER, *(("cas1",) if "cas1" in d.servers else ("cas2",)),
-                                          name="cas2" if "cas1" in d.servers else "cas1"), "rename")
-    print(n, flush=True)
-"""
-
-
-def test_a_writer_that_is_killed_at_any_moment_leaves_a_whole_state(store: SqliteDirectory, folder: str) -> None:
-    service = DirectoryService(store, "alice")
-    service.change(lambda d: d.put(Site("P"), Server("cas1", "cas1.domain.tld", "P")), "x")
-    chance, heard, seen = random.Random(4), 0, set[str]()
-    for _ in range(20):
-        process = child(WRITE, folder)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(chance.random() * 0.08)
-        process.send_signal(signal.SIGKILL)
-        out, err = process.communicate(timeout=30)
-        assert err == ""
-        heard = max([heard, *map(int, out.split())])
-        found = fresh(folder)
-        assert broken(found) == []
-        assert len(found.servers) == 1
-        written = {site.description for site in found.sites.values() if site.name != "P"}
-        assert len(written) <= 1, "half a change was kept"
-        assert max(map(int, written), default=0) >= heard, "a change that was done is lost"
-        assert same(store.read().directory, found)
-        seen |= written
-    assert len(seen) > 5, "the writer was killed before it could write"
-    rows = statement(folder, "SELECT count(*) FROM audit WHERE what = 'all at once' GROUP BY revision")
-    assert {count for (count,) in rows} == {SITES}
-    assert statement(folder, "PRAGMA integrity_check") == [("ok",)]
-
-
-def test_a_process_that_is_killed_while_it_opens_a_new_file_leaves_one_that_opens(tmp_path: Path) -> None:
-    chance = random.Random(5)
-    for n in range(10):
-        folder = str(tmp_path / str(n))
-        process = child("print('ready', flush=True); SqliteDirectory(sys.argv[1]); print('open', flush=True)", folder)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(chance.random() * 0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
-        assert list(fresh(folder)) == []
