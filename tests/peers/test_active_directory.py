@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from tests.conftest import Domain
 
 from casarray.adapters.stores import ldap_directory
-from casarray.adapters.stores.ldap_directory import LdapDirectory, open_ldap
+from casarray.adapters.stores.ldap_directory import LdapDirectory
 from casarray.app.directory import DirectoryService
 from casarray.app.stores import Note
 from casarray.core.config import Bind, DirectorySettings
@@ -549,7 +548,7 @@ def test_another_domain_controller_takes_over(
             pair.close()
 
 
-# Names, and what cannot be right.
+# Names.
 
 
 def test_the_domain_is_found_by_its_name(domain: Domain) -> None:
@@ -561,22 +560,3 @@ def test_the_domain_is_found_by_its_name(domain: Domain) -> None:
         env=domain.dc.environment() | {"PYTHONPATH": str(netns.here())},
     ).stdout
     assert text.strip() == "['dc1.lab.example'] ['10.99.0.10']"
-
-
-@pytest.mark.parametrize(
-    ("urls", "settings", "right"),
-    [
-        (["ldap://dc1.lab.example"], {"bind": Bind.SIMPLE, "user": "x", "password_file": "y"}, "in the clear"),
-        (["ldaps://dc1.lab.example"], {"bind": Bind.SIMPLE}, "needs directory.user and directory.password_file"),
-        (["ldaps://dc1.lab.example"], {}, "signs and seals by itself"),
-        (["ldap://alice:secret@dc1.lab.example"], {}, "a URL with a user or password"),
-        (["ldap://dc1.lab.example:99999"], {}, "no port that can be"),
-        (["http://dc1.lab.example"], {}, "write ldap://DC"),
-    ],
-)
-def test_what_cannot_be_right_is_refused_before_anybody_is_called(
-    urls: list[str], settings: dict[str, object], right: str
-) -> None:
-    with pytest.raises(ConfigError, match=right) as raised:
-        open_ldap(urls, replace(DirectorySettings(), **settings))  # type: ignore[arg-type]  # as the test says
-    assert "secret" not in str(raised.value)

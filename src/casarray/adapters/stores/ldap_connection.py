@@ -429,7 +429,8 @@ def _target(url: str) -> tuple[str, str, int]:
     scheme, mark, rest = url.partition("://")
     rest = rest.rstrip("/")
     right = "write ldap://DC, ldaps://DC, or ldap://DOMAIN for all controllers of a domain"
-    if not mark or scheme not in ("ldap", "ldaps") or not rest or any(c in rest for c in "/?#,@ "):
+    odd = any(c in rest for c in "/?#,@ ") or rest.count("[") != rest.count("]")
+    if not mark or scheme not in ("ldap", "ldaps") or not rest or odd:
         shown = "a URL with a user or password" if "@" in rest else f'"{url}"'
         raise ConfigError(f"directory.store: {shown} is not understood; {right}")
     host, port = rest, ""

@@ -49,8 +49,8 @@ def open_ldap(urls: Sequence[str], settings: DirectorySettings, names: Names | N
         from casarray.adapters.stores.ldap_connection import Connector  # noqa: PLC0415 - an extra of the installation
     except ImportError as error:
         raise ConfigError(
-            f"Active Directory needs the Python package {error.name}, which is not installed: pip install "
-            f"'{EXTRA}' (Debian packages libldap2-dev, libsasl2-dev, gcc and python3-dev build it)"
+            f"Active Directory needs python-ldap, which is not installed ({error}): pip install '{EXTRA}'; the Debian "
+            f"packages gcc, python3-dev, libldap2-dev and libsasl2-dev build it"
         ) from error
     return LdapDirectory(" ".join(urls), Connector(urls, settings, names))
 
