@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from casarray.core.errors import Denied
+from casarray.core.errors import Conflict, Denied
 from casarray.core.shell import formats, inform, objects
 from casarray.core.shell.binding import Asking, Call, NobodyToAsk
 from casarray.core.shell.cmdlet import Bound, Cmdlet, Credential, Host, Impact, Parameter, ParameterKind, Value
@@ -256,6 +256,8 @@ class Session:
 def _blocks(values: Sequence[Value], width: int | None) -> list[str]:
     try:
         return blocks(values, width)
+    except Conflict as error:
+        raise ShellError(str(error), Place()) from None
     except RecursionError:
         raise ShellError("this is nested too deeply to be shown", Place()) from None
 

@@ -8,7 +8,7 @@ object has is $null as there, but is warned of.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from casarray.core.errors import CasarrayError
+from casarray.core.errors import CasarrayError, Denied
 from casarray.core.shell.binding import Asking, Call, Word
 from casarray.core.shell.cmdlet import Bound, Cmdlet, Host, Record, ScriptBlock, Value
 from casarray.core.shell.methods import METHODS
@@ -140,10 +140,14 @@ class Interpreter:
             raise ShellError(self._unknown(text_of(name)), command.place)
         words = [word for argument in command.arguments for word in self._words(argument)]
         self._tick(command.place, 10 + len(inputs or ()))
-        call = Call.of(cmdlet, words, command.place, self._around.asking(cmdlet))
+        try:
+            call = Call.of(cmdlet, words, command.place, self._around.asking(cmdlet))
+            bounds = [] if call.wants_help else call.bounds(inputs)
+        except Denied as error:  # there is nobody to ask
+            raise ShellError(f"{cmdlet.name}: {error}", command.place) from error
         if call.wants_help:
             return self._help(call)
-        found = self._called(call, call.bounds(inputs))
+        found = self._called(call, bounds)
         if name := call.common.out_variable:
             self.variables.set(name.removeprefix("+"), tuple(found), command.place)
         return found

@@ -66,7 +66,7 @@ class _Budget:
         self.left = LARGEST
 
     def spend(self, value: Value) -> None:
-        self.left -= 20 + (len(value) if isinstance(value, str) else 0)
+        self.left -= 30 + (len(value) if isinstance(value, str) else 0)
         if self.left < 0:
             raise Conflict("this is too much for one JSON text; take a smaller -Depth or fewer objects")
 

@@ -10,7 +10,7 @@ from casarray.core.shell.values import is_array, text_of
 
 FEW = 4  # properties that still make a table by themselves
 _GAP = " "
-LARGEST = 100_000_000  # characters of one text
+LARGEST = 30_000_000  # characters of one text
 
 
 class Formatted(str):
@@ -87,7 +87,11 @@ def as_table(
 ) -> str:
     """A header, dashes, and a row for each object; numbers to the right, what has no room is cut or wrapped."""
     rows = [[column.of(value)[1] for column in columns] for value in objects]
-    texts = [[cell(value).replace("\n", " ") for value in row] for row in rows]
+    texts, size = [], 0
+    for values in rows:
+        texts.append([cell(value).replace("\n", " ") for value in values])
+        size += sum(map(len, texts[-1]))
+        _allow(size)
     right = [
         all(isinstance(row[n], int | float) and not isinstance(row[n], bool) for row in rows if row[n] is not None)
         and any(row[n] is not None for row in rows)
@@ -152,11 +156,14 @@ def _shape(value: Value) -> str:
 def blocks(values: Sequence[Value], width: int | None = None) -> list[str]:
     """What a statement gave, as it is shown by itself: like objects together, each kind as it looks best."""
     shown = []
-    for shape, run in groupby(values, key=_shape):
+    for shape, run in groupby((value for value in values if value is not None), key=_shape):
         group = list(run)
         if shape == "text":
-            lines = [_plain(value) for value in group]
-            _allow(sum(map(len, lines)))
+            lines, size = [], 0
+            for value in group:
+                lines.append(_plain(value))
+                size += len(lines[-1])
+                _allow(size)
             shown.append("\n".join(lines))
         elif shape == "hashtable":
             pairs: list[Value] = [

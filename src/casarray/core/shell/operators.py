@@ -242,7 +242,7 @@ def _textual(name: str, left: Value, right: Value, place: Place, limits: Limits,
         pattern = expression(text_of(right), place, case=case)
         return tuple(piece for text in all_texts(left) for piece in _split(pattern, text, place))
     arguments = all_texts(right) if is_array(right) else [text_of(right)]
-    if len(arguments) > 2:
+    if not 0 < len(arguments) <= 2:
         raise ShellError("-replace wants a pattern and a text: 'abc' -replace 'b', 'x'", place)
     pattern, by = expression(arguments[0], place, case=case), arguments[1] if len(arguments) > 1 else ""
     replaced = tuple(_replaced(pattern, by, text, place, limits) for text in all_texts(left))

@@ -18,6 +18,7 @@ from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.shortcuts import clear
 
 from casarray.app.shell import Session, names_for
+from casarray.core.errors import CasarrayError
 from casarray.core.shell.cmdlet import Value
 from casarray.core.shell.complete import complete
 from casarray.core.shell.parser import unfinished
@@ -173,11 +174,18 @@ def at_prompt(
             put_aside("interrupted; what was not yet carried out is not done")
             continue
         if kept is not None:
-            show_json(kept)
-            kept.clear()
+            _show_kept(kept)
         if ran.leaving is not None:
             return ran.leaving
     return 0
+
+
+def _show_kept(kept: list[Value]) -> None:
+    try:
+        show_json(kept)
+    except CasarrayError as error:
+        put_aside(str(error))
+    kept.clear()
 
 
 def _lines(asking: "PromptSession[str]") -> Iterator[str]:
