@@ -100,6 +100,11 @@ def fill(opened: Opened) -> Directory:
     return become(opened, lambda d: d.put(*filter(opened.can_hold, ORGANISATION)))
 
 
+def identities(opened: Opened) -> dict[tuple[Kind, str], str]:
+    """The GUID of everything."""
+    return {(thing.KIND, thing.name): thing.guid for thing in opened.store.read().directory}
+
+
 def spelled(directory: Directory) -> Directory:
     """With every reference in the capital letters of what it refers to, as Active Directory has it by itself."""
 
@@ -190,13 +195,23 @@ def test_every_field_is_kept(opened: Opened) -> None:
     assert [found.get(thing.KIND, thing.name) for thing in things] == things
 
 
+def test_a_new_directory_can_be_given_the_name_of_its_organisation(opened: Opened) -> None:
+    become(opened, lambda d: edits.name_organization(d, "Fabrikam", "First Group"))
+    filled = fill(opened)
+    found = opened.store.read().directory
+    assert (found.organization, found.admin_group) == ("Fabrikam", "First Group")
+    assert same(found, spelled(filled))
+    if opened.again is not None:
+        assert same(opened.again().read().directory, spelled(filled))
+
+
 def test_things_get_an_identity_each_and_keep_it(opened: Opened) -> None:
     fill(opened)
-    first = {(thing.KIND, thing.name): thing.guid for thing in opened.store.read().directory}
+    first = identities(opened)
     assert "" not in first.values()
     assert len(set(first.values())) == len(first)
     become(opened, lambda d: edits.change(d, Kind.SITE, "Berlin", description="changed"))
-    assert {(thing.KIND, thing.name): thing.guid for thing in opened.store.read().directory} == first
+    assert identities(opened) == first
 
 
 # Changing.

@@ -8,7 +8,7 @@ from casarray.app.directory import DirectoryService, Edit, Outcome
 from casarray.core.config import Config
 from casarray.core.directory import rules
 from casarray.core.directory.changes import difference
-from casarray.core.directory.model import Directory
+from casarray.core.directory.model import DEFAULT_ORGANIZATION, Directory, Organization
 from casarray.core.directory.serving import pruned, seed
 from casarray.core.errors import CasarrayError
 
@@ -36,6 +36,9 @@ def from_directory(source: Directory, name: str, *, prune: bool = False) -> Seed
 
     def edit(before: Directory) -> Directory:
         after = before.put(*source)
+        fresh = before.organization == DEFAULT_ORGANIZATION and not any(before)
+        if fresh:  # one that has a name keeps it, and with it the legacyExchangeDN of everything in it
+            after = after.put(Organization(source.organization, source.admin_group))
         if prune:
             after = after.without(*(thing for thing in before if source.get(thing.KIND, thing.name) is None))
         return after

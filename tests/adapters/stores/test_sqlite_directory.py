@@ -50,7 +50,7 @@ def test_an_empty_file_becomes_a_directory(folder: str) -> None:
     assert list(fresh(folder)) == []
 
 
-NEXT_STEP = "ALTER TABLE thing ADD COLUMN note TEXT;\nINSERT INTO about VALUES ('organization', 'Contoso')"
+NEXT_STEP = "ALTER TABLE thing ADD COLUMN note TEXT;\nINSERT INTO about VALUES ('colour', 'blue')"
 
 
 def test_an_older_file_is_brought_up_and_keeps_what_it_holds(
@@ -58,9 +58,9 @@ def test_an_older_file_is_brought_up_and_keeps_what_it_holds(
 ) -> None:
     fill(store)
     monkeypatch.setattr(sqlite_directory, "MIGRATIONS", (*MIGRATIONS, NEXT_STEP))
-    assert same(fresh(folder), ORGANISATION)
+    assert same(fresh(folder), EXAMPLE)
     assert statement(folder, "PRAGMA user_version") == [(len(MIGRATIONS) + 1,)]
-    assert same(fresh(folder), ORGANISATION)
+    assert same(fresh(folder), EXAMPLE)
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(

@@ -353,6 +353,19 @@ def test_what_only_got_another_name_is_renamed_and_followed() -> None:
     assert planned(reading, after) == (Rename(PADERBORN, "PB"),)
 
 
+def test_links_to_what_is_renamed_in_the_same_plan_are_expected_under_the_new_name() -> None:
+    reading = read([*USUAL, entry(f"CN=Berlin,{PARTITIONS.sites}", "site")])
+    after = edits.change(reading.directory, Kind.SITE, "Paderborn", name="PB")
+    steps = planned(reading, edits.change(after, Kind.ARRAY, "CAS", site="Berlin"))
+    renamed, berlin = f"CN=PB,{PARTITIONS.sites}", f"CN=Berlin,{PARTITIONS.sites}"
+    back = Modify(ARRAY.dn, (Edit("msExchServerSite", (berlin,), (renamed,)),))
+    assert steps == (
+        Rename(PADERBORN, "PB"),
+        Modify(ARRAY.dn, (Edit("msExchServerSite", (renamed,), (berlin,)),)),
+        OnlyArray(ARRAY.dn, berlin, (back,)),
+    )
+
+
 def test_databases_that_name_a_server_follow_its_new_name() -> None:
     legacy = f"{LEGACY}CAS1/cn=Microsoft Private MDB"
     database = replace(DATABASE, values={**DATABASE.values, "legacyExchangeDN": (legacy,)})

@@ -74,7 +74,7 @@ def test_a_change_reads_as_one_line(before: Thing | None, after: Thing | None, l
 
 def test_a_directory_does_not_differ_from_itself_or_its_like() -> None:
     assert difference(ORGANISATION, ORGANISATION) == ()
-    assert difference(ORGANISATION, Directory().put(*ORGANISATION)) == ()
+    assert difference(ORGANISATION, Directory(ORGANISATION.organization).put(*ORGANISATION)) == ()
 
 
 def test_another_identity_is_no_difference() -> None:

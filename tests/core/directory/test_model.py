@@ -5,7 +5,19 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 from tests.core.directory.example import ORGANISATION, broken, mailbox_server, subnet
 
-from casarray.core.directory.model import CLASSES, CLIENT_ACCESS, MAILBOX, Directory, Kind, Server, Site, Thing, key
+from casarray.core.directory.changes import applied, difference, same
+from casarray.core.directory.model import (
+    CLASSES,
+    CLIENT_ACCESS,
+    MAILBOX,
+    Directory,
+    Kind,
+    Organization,
+    Server,
+    Site,
+    Thing,
+    key,
+)
 
 
 def test_the_example_keeps_every_rule() -> None:
@@ -36,9 +48,12 @@ def test_putting_leaves_the_old_directory_as_it_was() -> None:
     assert len(after.sites) == len(ORGANISATION.sites) + 1
 
 
+MAPPED = [kind for kind in Kind if kind is not Kind.ORGANIZATION]  # of which there is one
+
+
 def test_putting_copies_only_the_kinds_it_touches() -> None:
     after = ORGANISATION.put(Site("Bonn"))
-    assert [kind for kind in Kind if after.of(kind) is not ORGANISATION.of(kind)] == [Kind.SITE]
+    assert [kind for kind in MAPPED if after.of(kind) is not ORGANISATION.of(kind)] == [Kind.SITE]
 
 
 def test_taking_away_what_is_not_there_takes_nothing_away() -> None:
@@ -54,7 +69,17 @@ def test_everything_comes_in_an_order_in_which_it_can_be_made() -> None:
     assert list(made) == list(ORGANISATION)
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+def test_there_is_one_organisation_always() -> None:
+    named = ORGANISATION.put(Organization("Fabrikam", "First"))
+    assert (named.organization, named.admin_group) == ("Fabrikam", "First")
+    assert named.get(Kind.ORGANIZATION, "microsoft exchange") == Organization("Fabrikam", "First")
+    assert same(named.without(Organization()), named)
+    (change,) = difference(ORGANISATION, named)
+    assert str(change).startswith("~ organization Microsoft Exchange: title: Contoso -> Fabrikam, admin_group: ")
+    assert same(applied(ORGANISATION, [change]), named)
+
+
+@pytest.mark.parametrize("kind", MAPPED)
 def test_a_kind_has_a_class_and_a_mapping(kind: Kind) -> None:
     assert CLASSES[kind].KIND is kind
     assert f"{kind}s" in {field.name for field in fields(Directory)}

@@ -19,6 +19,7 @@ from casarray.core.directory.model import (
     Database,
     Directory,
     Kind,
+    Organization,
     RpcClientAccess,
     Server,
     Site,
@@ -112,6 +113,15 @@ NEVER = {
         "the site paderborn has the array CAS (cas.domain.tld) already, and a site has one: use that, remove it, or "
         "name another site",
     ),
+    "an array's settings are keys of the file": (
+        put(Array("X", "x.domain.tld", "Ulm", (), {"afinity_timeout": "1h"})),
+        'the array X: settings.afinity_timeout: unknown key; did you mean "affinity_timeout"?',
+    ),
+    "an array's settings do not repeat its fields": (
+        put(Array("X", "x.domain.tld", "Ulm", (), {"fqdn": "y.domain.tld"})),
+        "the array X: settings.fqdn is a field of the array itself",
+    ),
+    "an organisation has a name": (put(Organization("a/b")), 'organization: "a/b" cannot be a name'),
     "an array does not move to a site that has one": (
         put(replace(ORG.arrays["ber"], site="Paderborn")),
         "the site Paderborn has the array CAS (cas.domain.tld) already",
@@ -270,6 +280,12 @@ def test_it_is_refused_unless_forced(what: str) -> None:
     edit, text = UNLESS_FORCED[what]
     assert text in refusal(edit)
     assert refusal(edit, force=True) == ""
+
+
+def test_an_organisation_in_use_keeps_its_name_unless_forced() -> None:
+    renamed = put(Organization("Fabrikam"))
+    assert "legacyExchangeDN" in refusal(renamed)
+    check(ORGANISATION, renamed(ORGANISATION), difference(ORGANISATION, renamed(ORGANISATION)), force=True)
 
 
 def test_a_server_that_databases_name_stays_and_keeps_name_and_role() -> None:

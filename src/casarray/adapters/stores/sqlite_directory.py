@@ -17,7 +17,7 @@ from typing import Any
 from casarray.adapters.stores.memory_directory import identified
 from casarray.app.stores import Entry, Note, Snapshot
 from casarray.core.directory.changes import Change, as_json, check_expected, of_json
-from casarray.core.directory.model import DEFAULT_ADMIN_GROUP, DEFAULT_ORGANIZATION, Directory, Kind, key
+from casarray.core.directory.model import Directory, Kind, key
 from casarray.core.errors import Denied, MovedOn, Unavailable, WireError
 
 FILE_NAME = "directory.db"
@@ -115,21 +115,15 @@ class SqliteDirectory:
             about = dict(self._db.execute("SELECT name, value FROM about"))
             seen, revision = self._seen, about["revision"]
             if seen is None or int(revision) < int(seen.revision):  # an older file was put back
-                seen = Snapshot(self._whole(about), str(int(revision)))
+                seen = Snapshot(self._whole(), str(int(revision)))
             elif revision != seen.revision:
                 seen = Snapshot(self._caught_up(seen), revision)
             self._seen = seen
             return seen
 
-    def _whole(self, about: dict[str, str]) -> Directory:
-        found: dict[Kind, dict[str, Any]] = {kind: {} for kind in Kind}
-        for kind, name, body in self._db.execute("SELECT kind, key, body FROM thing ORDER BY kind, key"):
-            found[Kind(kind)][name] = of_json(Kind(kind), json.loads(body))
-        return Directory(
-            about.get("organization", DEFAULT_ORGANIZATION),
-            about.get("admin_group", DEFAULT_ADMIN_GROUP),
-            **{f"{kind}s": things for kind, things in found.items()},
-        )
+    def _whole(self) -> Directory:
+        rows = self._db.execute("SELECT kind, body FROM thing ORDER BY kind, key")
+        return Directory().put(*(of_json(Kind(kind), json.loads(body)) for kind, body in rows))
 
     def _caught_up(self, seen: Snapshot) -> Directory:
         """What was seen, with everything since."""

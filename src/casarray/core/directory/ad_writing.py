@@ -25,6 +25,7 @@ from casarray.core.directory.model import (
     Database,
     Directory,
     Kind,
+    Organization,
     RpcClientAccess,
     Server,
     Site,
@@ -32,6 +33,7 @@ from casarray.core.directory.model import (
     Thing,
     key,
 )
+from casarray.core.errors import Conflict
 
 GROUP_LINK = "msExchMDBAvailabilityGroupLink"
 MASTER = "msExchMasterServerOrAvailabilityGroup"
@@ -76,6 +78,7 @@ class _Planner:
         self._last: list[Step] = []  # what is looked at when all is done
         self._moved: dict[tuple[Kind, str], str] = {}  # DNs of what was made or renamed here
         self._read_as: dict[str, str] = {}  # DN after a rename -> as it was read
+        self._renamed_to: dict[str, str] = {}  # the other way round, folded
         self._made_containers: set[str] = set()
         self._places = {dn_key(entry.dn) for entry in reading.entries.values()} if reading.access else set()
 
@@ -83,7 +86,9 @@ class _Planner:
         renamed = self._renamed()
         for change in self._changes:
             before, after = change.before, change.after
-            if after is not None and before is None and (old := renamed.get((change.kind, after.guid))):
+            if isinstance(after, Organization):
+                self._name_organization()
+            elif after is not None and before is None and (old := renamed.get((change.kind, after.guid))):
                 self._change(old, after)
             elif before is None and after is not None:
                 self._make(after)
@@ -247,7 +252,7 @@ class _Planner:
                 old = entry.of(name)
             if old == fresh:
                 continue
-            found = entry.of(name)
+            found = self._raw(entry, name)
             expected = {value.casefold() for value in old}
             gone = found if name in _SINGLE else tuple(v for v in found if v.casefold() in expected)
             edits.append(Edit(name, gone, fresh))
@@ -269,11 +274,16 @@ class _Planner:
 
     def _at(self, entry: Entry) -> str:
         """Where an entry stands by now: renames come first."""
-        return next((now for now, was in self._read_as.items() if was == entry.dn), entry.dn)
+        return self._renamed_to.get(dn_key(entry.dn), entry.dn)
 
     def _modify(self, dn: str, edits: tuple[Edit, ...]) -> None:
         if edits:
             self._steps.append(Modify(dn, edits))
+
+    def _raw(self, entry: Entry, name: str) -> tuple[str, ...]:
+        """The values of an attribute by the time of the next step: links follow what was renamed before."""
+        values = entry.of(name)
+        return tuple(self._renamed_to.get(dn_key(dn), dn) for dn in values) if name in ad.LINKS else values
 
     def _rename(self, before: Thing, after: Thing, dn: str) -> str:
         # An account's name is an attribute; the object may be called otherwise.
@@ -282,6 +292,7 @@ class _Planner:
             dn = child(after.name, parent(dn))
         self._moved[before.KIND, key(before.name)] = self._moved[after.KIND, key(after.name)] = dn
         self._read_as[dn] = self._entry(before).dn
+        self._renamed_to[dn_key(self._entry(before).dn)] = dn
         if isinstance(before, Server):
             # Databases name a server in their legacyExchangeDN by its short name.
             for database in self._before.databases.values():
@@ -296,7 +307,8 @@ class _Planner:
     def _remove(self, thing: Thing) -> None:
         entry, dn = self._entry(thing), self._dn(thing.KIND, thing.name)
         if isinstance(thing, Account):
-            gone = [Edit("homeMDB", entry.of("homeMDB"))] if entry.of("homeMDB") else []
+            home = self._raw(entry, "homeMDB")
+            gone = [Edit("homeMDB", home)] if home else []
             self._modify(dn, (*gone, *self._setting_edits(self._settings(thing), {}, entry)))
             return
         below: list[str] = []
@@ -325,14 +337,22 @@ class _Planner:
             self._make_container(dn)
         return dn
 
+    def _name_organization(self) -> None:
+        if self._reading.admin_group_dn:
+            raise Conflict(
+                f"the organisation is {self._before.organization} ({self._before.admin_group}) in Active Directory, "
+                "where everything of Exchange stands below it: it cannot get another name"
+            )
+        self._container_of(Kind.SERVER)  # with something in it, so that it is seen when it is read
+
     def _make_admin_group(self) -> str:
-        organization = child(self._before.organization, self._partitions.exchange)
+        organization = child(self._after.organization, self._partitions.exchange)
         groups = child(ad.ADMIN_GROUPS, organization)
-        group = child(self._before.admin_group, groups)
+        group = child(self._after.admin_group, groups)
         self._make_container(self._partitions.exchange)
-        self._make_container(organization, legacy_dn.of_organization(self._before))
+        self._make_container(organization, legacy_dn.of_organization(self._after))
         self._make_container(groups)
-        self._make_container(group, legacy_dn.of_admin_group(self._before))
+        self._make_container(group, legacy_dn.of_admin_group(self._after))
         return group
 
     def _make_container(self, dn: str, legacy: str = "") -> None:
@@ -370,7 +390,7 @@ class _Planner:
             if server in was and server in now:
                 continue
             entry = self._reading.entries.get((Kind.SERVER, key(name)))
-            there = entry.of(GROUP_LINK) if entry else ()
+            there = self._raw(entry, GROUP_LINK) if entry else ()
             come = (dn,) if server in now else ()
             if there or come:
                 self._steps.append(Modify(server, (Edit(GROUP_LINK, there, come),)))

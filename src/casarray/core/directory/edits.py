@@ -28,6 +28,7 @@ from casarray.core.directory.model import (
     Database,
     Directory,
     Kind,
+    Organization,
     RpcClientAccess,
     Server,
     Subnet,
@@ -240,6 +241,11 @@ def moved(directory: Directory, database: Database, server: str) -> Database:
 
 def _ordered(copies: Sequence[Copy]) -> tuple[Copy, ...]:
     return tuple(sorted(copies, key=lambda copy: copy.activation_preference))
+
+
+def name_organization(directory: Directory, title: str = "", admin_group: str = "") -> Directory:
+    """Another name for the organisation or its administrative group; what is empty stays."""
+    return directory.put(Organization(title or directory.organization, admin_group or directory.admin_group))
 
 
 def mailbox_servers(directory: Directory) -> Mapping[str, Server]:

@@ -22,6 +22,7 @@ MAXIMUM_CONNECTIONS = 65536  # what Exchange shows when nobody said otherwise; i
 class Kind(StrEnum):
     """The kinds of things, in an order in which they can be made: each refers to earlier ones alone."""
 
+    ORGANIZATION = "organization"  # there is exactly one
     SITE = "site"
     SUBNET = "subnet"
     SERVER = "server"
@@ -29,6 +30,21 @@ class Kind(StrEnum):
     GROUP = "group"
     DATABASE = "database"
     ACCOUNT = "account"
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """The Exchange organisation: what every legacyExchangeDN begins with."""
+
+    title: str = DEFAULT_ORGANIZATION
+    admin_group: str = DEFAULT_ADMIN_GROUP
+    guid: str = field(default="", compare=False)
+    KIND: ClassVar[Kind] = Kind.ORGANIZATION
+
+    @property
+    def name(self) -> str:
+        """What it stands under in Active Directory, whatever it is called."""
+        return "Microsoft Exchange"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +159,10 @@ class Account:
     KIND: ClassVar[Kind] = Kind.ACCOUNT
 
 
-Thing = Site | Subnet | Server | Array | AvailabilityGroup | Database | Account
+Thing = Organization | Site | Subnet | Server | Array | AvailabilityGroup | Database | Account
 
 CLASSES: Mapping[Kind, type[Any]] = {
-    cls.KIND: cls for cls in (Site, Subnet, Server, Array, AvailabilityGroup, Database, Account)
+    cls.KIND: cls for cls in (Organization, Site, Subnet, Server, Array, AvailabilityGroup, Database, Account)
 }
 
 
@@ -175,6 +191,9 @@ class Directory:
 
     def of(self, kind: Kind) -> Mapping[str, Any]:
         """The mapping of one kind."""
+        if kind is Kind.ORGANIZATION:
+            only = Organization(self.organization, self.admin_group)
+            return {key(only.name): only}
         found: Mapping[str, Any] = getattr(self, f"{kind}s")
         return found
 
@@ -184,25 +203,31 @@ class Directory:
 
     def put(self, *things: Thing) -> "Directory":
         """With these, each in the place of what had its kind and name."""
-        changed: dict[str, dict[str, Any]] = {}
+        changed: dict[str, Any] = {}
         for thing in things:
+            if isinstance(thing, Organization):
+                changed |= {"organization": thing.title, "admin_group": thing.admin_group}
+                continue
             kind = f"{thing.KIND}s"
             if kind not in changed:  # one copy of the mapping, not one for each thing
                 changed[kind] = dict(self.of(thing.KIND))
             changed[kind][key(thing.name)] = thing
-        return replace(self, **changed)  # type: ignore[arg-type]  # each mapping under the name of its kind
+        return replace(self, **changed)
 
     def without(self, *things: Thing) -> "Directory":
-        """Without what has the kind and name of these."""
-        changed: dict[str, dict[str, Any]] = {}
+        """Without what has the kind and name of these. There is always an organisation: it keeps its name."""
+        changed: dict[str, Any] = {}
         for thing in things:
+            if isinstance(thing, Organization):
+                continue
             kind = f"{thing.KIND}s"
             if kind not in changed:
                 changed[kind] = dict(self.of(thing.KIND))
             changed[kind].pop(key(thing.name), None)
-        return replace(self, **changed)  # type: ignore[arg-type]  # as above
+        return replace(self, **changed)
 
     def __iter__(self) -> Iterator[Thing]:
-        """Everything, in an order in which it can be made."""
+        """Everything in the organisation, in an order in which it can be made."""
         for kind in Kind:
-            yield from self.of(kind).values()
+            if kind is not Kind.ORGANIZATION:
+                yield from self.of(kind).values()

@@ -36,6 +36,7 @@ from casarray.core.directory.model import (
     Database,
     Directory,
     Kind,
+    Organization,
     RpcClientAccess,
     Server,
     Site,
@@ -198,6 +199,9 @@ def _account(directory: Directory, account: Account) -> None:
 
 def _check_standing(directory: Directory, thing: Thing) -> None:
     match thing:
+        case Organization():
+            for text in (thing.title, thing.admin_group):
+                _name(text, Kind.ORGANIZATION)
         case Site():
             _name(thing.name, Kind.SITE)
         case Subnet():
@@ -220,6 +224,13 @@ def _check_standing(directory: Directory, thing: Thing) -> None:
 
 
 def _check_kept(before: Directory, after: Directory, was: Thing | None, now: Thing) -> None:
+    if isinstance(now, Organization):
+        used = len(before.arrays) + len(before.servers) + len(before.databases)
+        if used:
+            raise Conflict(
+                f"the legacyExchangeDN of {used} arrays, servers and databases begins with the organisation's name; "
+                "Outlook profiles and old messages know it: it is changed only if forced"
+            )
     if isinstance(now, Array | Server):
         if isinstance(was, Array | Server) and key(was.fqdn) != key(now.fqdn):
             _refuse_naming(before, after, was.fqdn, f"{was.KIND} {was.name}", "would be told a name that is gone")

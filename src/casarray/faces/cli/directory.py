@@ -2,6 +2,7 @@
 
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from rich.text import Text
 
 from casarray.app.directory import Outcome
+from casarray.core.directory import edits
 from casarray.core.directory.changes import as_json as thing_json
 from casarray.core.directory.model import Kind
 from casarray.core.errors import Conflict
@@ -19,6 +21,8 @@ from casarray.faces.cli.world import host_name, read_text, service, world
 commands = typer.Typer(
     no_args_is_help=True, help="Look at the directory, copy it to another store, see who changed it."
 )
+
+THINGS = tuple(kind for kind in Kind if kind is not Kind.ORGANIZATION)  # there is always one: it is told by its name
 
 Store = Annotated[
     str | None,
@@ -82,13 +86,15 @@ def show_directory(context: typer.Context, store: Store = None, as_json: AsJson 
     directory = snapshot.directory
     wrong = (*snapshot.missing, *broken_rules(directory))
     if as_json:
-        things = {f"{kind}s": [thing_json(t) for t in directory.of(kind).values()] for kind in Kind}
+        things = {f"{kind}s": [thing_json(t) for t in directory.of(kind).values()] for kind in THINGS}
         about = {"store": mine.store.name, "revision": snapshot.revision, "organization": directory.organization}
         print_json(about | things | {"wrong": wrong})
         return
     say(f"{mine.store.name}: {directory.organization}, revision {snapshot.revision}")
     show(
-        table(("KIND", "NUMBER"), [(f"{kind}s", count(len(directory.of(kind)))) for kind in Kind], numbers=("NUMBER",))
+        table(
+            ("KIND", "NUMBER"), [(f"{kind}s", count(len(directory.of(kind)))) for kind in THINGS], numbers=("NUMBER",)
+        )
     )
     for sentence in wrong:
         show(Text(f"warning: {sentence}", CAUTION))
@@ -157,6 +163,32 @@ def history(
         show(table(("WHEN", "WHO", "CHANGE", "BY"), rows))
     else:
         say("nothing is known: the directory is new, or its store keeps no history")
+
+
+@commands.command("organization", epilog='Example:  casarray directory organization "Contoso" --dry-run')
+def organization(
+    context: typer.Context,
+    *,
+    title: Annotated[str, typer.Argument(metavar="NAME", help="The organisation's name.")] = "",
+    admin_group: Annotated[str, typer.Option("--admin-group", metavar="NAME", help="That of its group.")] = "",
+    store: Store = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show or set the name that every legacyExchangeDN begins with. Set it before anything else is made."""
+    mine = service(context, store)
+    if not title and not admin_group:
+        here = mine.directory()
+        told = {"organization": here.organization, "admin_group": here.admin_group}
+        print_json(told) if as_json else say(f"{here.organization}, {here.admin_group}")
+        return
+    name = partial(edits.name_organization, title=title, admin_group=admin_group)
+    outcome = mine.plan(name, force=force)
+    if _agreed(outcome, dry_run=dry_run, yes=yes, as_json=as_json):
+        outcome = mine.change(name, f"directory organization {title}", force=force)
+    _tell(outcome, done=not dry_run, as_json=as_json, store=mine.store.name)
 
 
 @commands.command("schema", epilog="Example:  casarray directory schema --root DC=domain,DC=tld > schema.ldif")
