@@ -204,7 +204,7 @@ class Connector:
         self._targets = [_target(url) for url in urls]
         self._settings = settings
         self._names = names or Names()
-        self._candidates: list[tuple[str, str, int]] = []
+        self._candidates = list(self._targets)
         self._next = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._check()
@@ -228,18 +228,20 @@ class Connector:
 
     def connect(self) -> Connection:
         """The first domain controller that answers. `Unavailable` names what was wrong with each; `Denied` ends it."""
-        if not self._candidates:
-            self._candidates = self._find()
-        reasons = []
-        for _ in range(len(self._candidates)):
+        reasons: dict[str, str] = {}
+        left = len(self._candidates)
+        while left:
             scheme, host, port = self._candidates[self._next % len(self._candidates)]
             try:
                 return self._open(scheme, host, port)
             except Unavailable as error:
-                reasons.append(f"{host}: {error}")
+                reasons[host] = str(error)
                 self._next += 1
-        self._candidates = []  # DNS may know others by the next time
-        raise Unavailable(f"no domain controller answers ({'; '.join(reasons)})")
+                left -= 1
+            if not left and (found := self._more()):
+                self._candidates += found
+                self._next, left = len(self._candidates) - len(found), len(found)
+        raise Unavailable(f"no domain controller answers ({'; '.join(f'{h}: {why}' for h, why in reasons.items())})")
 
     @property
     def tries(self) -> int:
@@ -256,13 +258,14 @@ class Connector:
             self._folder.cleanup()
             self._folder = None
 
-    def _find(self) -> list[tuple[str, str, int]]:
+    def _more(self) -> list[tuple[str, str, int]]:
+        """Whom DNS has for those that are domains. Asked only when nobody answers: it takes its time."""
         found: dict[tuple[str, str, int], None] = {}
         for scheme, host, port in self._targets:
-            plain = "." in host and ":" not in host and not host.replace(".", "").isdigit()
-            hosts = self._names.controllers(host, min(3.0, self._settings.timeout)) if plain else []
-            found |= dict.fromkeys((scheme, name, port) for name in hosts or [host])
-        return list(found)
+            if "." in host and ":" not in host and not host.replace(".", "").isdigit():
+                hosts = self._names.controllers(host, min(3.0, self._settings.timeout))
+                found |= dict.fromkeys((scheme, name, port) for name in hosts)
+        return [candidate for candidate in found if candidate not in self._candidates]
 
     def _open(self, scheme: str, host: str, port: int) -> Connection:
         settings = self._settings
@@ -349,8 +352,8 @@ class Connector:
             ) from error  # fmt: skip
         except ldap.LOCAL_ERROR as error:
             text = _text(error)
-            if "Cannot contact any KDC" in text:
-                raise ConnectionLost(text) from error
+            if "Cannot contact any KDC" in text or "not found in Kerberos database" in text:
+                raise ConnectionLost(text) from error  # the name is no domain controller's: a domain's, perhaps
             raise Denied(
                 f"logging on to {host} with Kerberos failed ({text}): set directory.keytab and directory.principal, or "
                 f"get a ticket with kinit"

@@ -69,6 +69,7 @@ class LdapDirectory:
         self._revision = ""
         self._snapshot: tuple[Snapshot, Reading] | None = None
         self._census_at = 0.0
+        self._stumbled = False  # the last change met something else than what we believed
         self._schema: frozenset[str] = frozenset()  # folded
 
     def read(self) -> Snapshot:
@@ -258,9 +259,13 @@ class LdapDirectory:
             try:
                 for number, step in enumerate(steps):
                     self._perform(connection, step, f"{number} of {len(steps)} steps were done")
-            except (MovedOn, Unavailable):
-                self._source = ""  # whatever we believe is not so: read everything again
+            except MovedOn:
+                # What changed will be fetched. If that does not help, or may not be seen, everything is read again.
+                if self._stumbled or not connection.sees_deleted:
+                    self._source = ""
+                self._stumbled = True
                 raise
+            self._stumbled = False
 
     def _users(self, connection: "Connection", changes: Sequence[Change], reading: Reading) -> dict[str, Entry]:
         """The users who are there already of those that are to become accounts."""

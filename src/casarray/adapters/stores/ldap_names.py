@@ -14,8 +14,11 @@ class Names:
 
     def controllers(self, domain: str, seconds: float) -> list[str]:
         """The host names of a domain's controllers, best first; empty if it is no domain, or nobody knows."""
-        import dns.exception  # noqa: PLC0415 - half a second, and only where a domain is named
-        import dns.resolver  # noqa: PLC0415
+        try:
+            import dns.exception  # noqa: PLC0415 - half a second, and only where a domain is named
+            import dns.resolver  # noqa: PLC0415
+        except ImportError:
+            return []
 
         try:
             answer = dns.resolver.resolve(f"_ldap._tcp.dc._msdcs.{domain}.", "SRV", lifetime=seconds)
