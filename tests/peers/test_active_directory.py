@@ -1,6 +1,7 @@
 """The directory in Active Directory, against Samba's real domain controller."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
@@ -266,20 +267,35 @@ class Interrupted(BaseException):
     """As a kill would."""
 
 
-def test_a_change_of_many_objects_that_is_interrupted_anywhere_is_completed_by_repeating_it(
-    domain: Domain, monkeypatch: pytest.MonkeyPatch
+def made(d: Directory) -> Directory:
+    """Much that is new."""
+    d = edits.new_group(organisation(d), "DAG1", ("MBX2", "MBX1"))
+    d = edits.new_database(d, "DB2", "MBX1", (Copy("MBX1", 1), Copy("MBX2", 2)))
+    return edits.remove_rpc_client_access(d.put(Account("carol", "DB1", "carol@lab.example")), "CAS1")
+
+
+def reshaped(d: Directory) -> Directory:
+    """Of what was made, things renamed, moved and removed."""
+    d = edits.change(d, Kind.SERVER, "MBX1", name="MBX7")
+    d = edits.change(d, Kind.SITE, "Paderborn", name="PB")
+    d = edits.change(d, Kind.ARRAY, "CAS", fqdn="outlook.lab.example", site="Berlin")
+    d = edits.change(edits.change(d, Kind.SERVER, "CAS1", weight=5), Kind.GROUP, "DAG1", servers=("MBX2",))
+    d = edits.change(d, Kind.DATABASE, "DB2", active_server="MBX2", copies=(Copy("MBX2", 1),))
+    return edits.remove(edits.remove(d, Kind.ACCOUNT, "carol"), Kind.DATABASE, "DB1")
+
+
+@pytest.mark.parametrize("wanted", [made, reshaped], ids=["made", "reshaped"])
+def test_changes_that_are_interrupted_anywhere_are_completed_by_repeating_them(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch, wanted: Callable[[Directory], Directory]
 ) -> None:
     carry_out = ldap_directory._carry_out
-
-    def wanted(d: Directory) -> Directory:
-        d = organisation(d)
-        d = edits.new_group(d, "DAG1", ("MBX2", "MBX1"))
-        d = edits.new_database(d, "DB2", "MBX1", (Copy("MBX1", 1), Copy("MBX2", 2)))
-        d = d.put(Account("carol", "DB1", "carol@lab.example"))
-        return edits.remove_rpc_client_access(d, "CAS1")
-
-    done = 0
-    for after in range(60):
+    for after in range(100):
+        store = domain.open()
+        if wanted is reshaped:
+            begins = store.read()
+            store.change(begins, difference(begins.directory, made(begins.directory)), NOTE)
+        snapshot = store.read()
+        target = wanted(snapshot.directory)
         left = after
 
         def until(connection: object, step: Step) -> None:
@@ -289,13 +305,10 @@ def test_a_change_of_many_objects_that_is_interrupted_anywhere_is_completed_by_r
             left -= 1
             carry_out(connection, step)  # type: ignore[arg-type]  # whatever it was
 
-        store = domain.open()
-        snapshot = store.read()
-        target = wanted(snapshot.directory)
         monkeypatch.setattr(ldap_directory, "_carry_out", until)
+        interrupted = False
         try:
             store.change(snapshot, difference(snapshot.directory, target), NOTE)
-            interrupted = False
         except Interrupted:
             interrupted = True
         monkeypatch.setattr(ldap_directory, "_carry_out", carry_out)
@@ -306,10 +319,33 @@ def test_a_change_of_many_objects_that_is_interrupted_anywhere_is_completed_by_r
         assert [str(c) for c in difference(again.read().directory, target)] == []
         domain.close()
         domain.dc.wipe()
-        done += 1
         if not interrupted:
             break
-    assert done > 20
+    assert after >= 12
+
+
+def test_administrators_who_change_the_same_server_at_the_same_time_lose_nothing(domain: Domain) -> None:
+    change(domain.open(), organisation)
+    errors: list[BaseException] = []
+
+    def work(store: LdapDirectory, name: str) -> None:
+        service = DirectoryService(store, name)
+        try:
+            for number in range(8):
+                service.change(lambda d: edits.change(d, Kind.SERVER, "CAS1", weight=d.servers["cas1"].weight + 1), "")
+                service.change(lambda d, n=number: edits.new_database(d, f"{name}{n}", "MBX1"), "")  # type: ignore[misc]
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(domain.open(), name)) for name in ("alice", "bob")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    directory = domain.open().read().directory
+    assert directory.servers["cas1"].weight == 116
+    assert len(directory.databases) == 17
 
 
 def test_two_administrators_give_a_site_an_array_at_the_same_time_and_one_stands(
@@ -465,6 +501,17 @@ def test_a_domain_controller_that_is_killed_is_unavailable_until_it_is_back(doma
     assert store.revision() == before.revision
     assert same(store.read().directory, before.directory)
     change(store, lambda d: edits.change(d, Kind.ARRAY, "CAS", fqdn="new.lab.example"), force=True)
+
+
+def test_a_domain_controller_that_hangs_is_given_up_in_time(domain: Domain) -> None:
+    store = domain.open(timeout=1.0)
+    before = store.read()
+    with domain.dc.frozen():
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="no domain controller answers"):
+            store.revision()
+        assert time.monotonic() - began < 10
+    assert store.revision() == before.revision
 
 
 def test_a_domain_controller_that_dies_during_a_change_leaves_something_to_go_on_with(

@@ -12,8 +12,8 @@ import signal
 import subprocess
 import time
 from base64 import b64encode
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from casarray.core.directory.active_directory import domain_dn
@@ -216,13 +216,25 @@ class DomainController:
 
     def stop(self) -> None:
         """Kill every process of it without a word, as a crash would."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """For a while it takes connections and answers nobody."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         listed = subprocess.run(["ip", "netns", "pids", self.host.name], capture_output=True, text=True, check=True)
         for pid in listed.stdout.split():
             if int(pid) != os.getpid():
                 with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
+                    os.kill(int(pid), number)
 
     def tear_down(self) -> None:
         """Also what stands outside of the folder. The namespace and what runs in it are the lab's to take away."""
