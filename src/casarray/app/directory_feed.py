@@ -20,7 +20,7 @@ from casarray.core.errors import CasarrayError, Unavailable
 
 log = logging.getLogger(__name__)
 
-EMBEDDED_SECONDS = 0.1  # between two looks at SQLite
+EMBEDDED_SECONDS = 0.05  # between two looks at SQLite
 REMOTE_SECONDS = 15.0  # between two looks at Active Directory
 RESOLVE_SECONDS = 60.0  # DNS may change without the directory
 

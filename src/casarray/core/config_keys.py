@@ -155,7 +155,7 @@ DIRECTORY = Table(
             read.duration(0.05, 3600),
             "Time between two looks whether the store changed.",
             '"30s"',
-            default="embedded: 100 ms; Active Directory: 15 s",
+            default="embedded: 50 ms; Active Directory: 15 s",
         ),
         Key(
             "profile",
