@@ -25,6 +25,9 @@ from typer.testing import CliRunner
 
 from casarray.adapters.stores.opening import open_store
 from casarray.core.errors import Conflict
+from casarray.core.shell.layout import LARGEST
+from casarray.core.shell.parser import parse
+from casarray.core.shell.trouble import LIMITS
 from casarray.faces.cli.app import cli
 from casarray.faces.cli.prompt import CarefulHistory, CmdletCompleter, at_prompt, keeps, open_history
 from casarray.faces.cli.shell import decoded
@@ -342,3 +345,30 @@ def test_the_history_is_a_file_that_only_its_owner_can_read(tmp_path: Path) -> N
 def test_without_a_place_for_it_the_history_is_kept_in_memory(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file, no folder")
     assert isinstance(open_history(tmp_path / "state" / "shell-history"), InMemoryHistory)
+
+
+PAGES = Path(__file__).parent.parent.parent / "docs" / "operate"
+
+
+@pytest.mark.parametrize("page", sorted(page.name for page in PAGES.glob("*.md")))
+def test_what_the_manual_shows_can_be_read(page: str) -> None:
+    for example in re.findall(r"```powershell\n(.*?)```", (PAGES / page).read_text(), re.DOTALL):
+        assert parse(example)
+
+
+def test_the_limits_in_the_manual_are_those_of_the_code() -> None:
+    text = (PAGES / "shell.md").read_text()
+    for number in (LIMITS.source, LIMITS.text, LIMITS.items, LIMITS.steps, LARGEST):
+        assert f"{number:,} " in text
+    assert f"brackets {LIMITS.nesting} deep" in text
+    assert f"other {LIMITS.calls} deep" in text
+
+
+def test_the_lines_of_the_manual_run(paderborn: Shell) -> None:
+    paderborn("-c", ISSUE)
+    examples = re.findall(r"```powershell\n(.*?)```", (PAGES / "shell.md").read_text(), re.DOTALL)
+    for example in examples:
+        text = re.sub(r"New-ClientAccessArray\n.*?Paderborn\n", "", example, flags=re.DOTALL)
+        code, out, err = paderborn("-c", text)
+        assert code == 0, err
+        assert out

@@ -65,6 +65,8 @@ def test_a_value_arrives_as_the_parameter_wants_it(typed: str, values: dict[str,
         (f"{NEW} -Site a -Site b", "line 1, column 31: -Site was given more than once"),
         (f"{NEW} extra", 'line 1, column 23: New-Array does not know what to do with "extra"; it has -Name, -Fqdn, '
          "-Site, -Members, -Mode, -Weight, -Enabled, -Force, -Credential, -Anything"),
+        ("Remove-Array CAS -Confirm $false", 'line 1, column 27: Remove-Array does not know what to do with "False"; '
+         "a switch takes its value behind a colon, as in -Confirm:$false"),
         ("Get-Array -WhatIf", "line 1, column 11: Get-Array has no parameter -WhatIf; it takes none"),
         ("1,2 | Remove-Array -Identity x", 'line 1, column 7: Remove-Array can take nothing from "1", which came '
          "through the pipeline; it wants something for what was not typed already"),

@@ -92,6 +92,8 @@ def test_a_script_with_parameters_and_a_native_command_are_commands() -> None:
          "file: casarray shell -c '...' > file"),
         ("Get-Array && x", 'line 1, column 11: "&&" is not known here; write ";", or each command on its own line'),
         ("$x -eqq 3", 'line 1, column 4: there is no operator "-eqq"; did you mean -eq, -ieq or -ceq?'),
+        ("$x.Name = 3", "line 1, column 9: only variables can be assigned: $name = ...; an object is changed by its "
+         "Set- cmdlet"),
         ("x = 3", "line 1, column 1: to assign, write $x = ..."),
         ("$env:PATH", 'line 1, column 1: there is no "$env:" here; write the value itself, or assign it to a variable '
          "first"),

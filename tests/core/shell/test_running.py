@@ -69,6 +69,8 @@ def test_it_comes_to_what_powershell_makes_of_it(text: str, out: str) -> None:
         ("(1,2)['x']", 'line 1, column 6: "x" is no place in an array; the first is [0]'),
         ("1\n Get-Aray",
         'line 2, column 2: there is no cmdlet "Get-Aray"; did you mean Get-Array, New-Array or Get-Variable?'),
+        (".\\Mine.ps1 -x", 'line 1, column 1: there is no script ".\\Mine.ps1" here; those of your own are run '
+         "by casarray shell -f FILE"),
         ("Xyzzy", 'line 1, column 1: there is no cmdlet "Xyzzy"; Get-Command lists all there are'),
         ("echo 1 | Test-Refusal", "line 1, column 10: Test-Refusal takes nothing from the pipeline"),
         ("\n  Test-Refusal", "line 2, column 3: Test-Refusal: it is against the rules; change the rules"),

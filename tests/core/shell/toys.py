@@ -132,6 +132,8 @@ class Toy:
 
         def run(bounds: Sequence[Bound], host: Host) -> Iterable[Value]:
             host.verbose("looking")
+            if not bounds:
+                return ()
             return [
                 r for r in records if not bounds[0].given("Identity") or r.get("Name") == bounds[0].text("Identity")
             ]

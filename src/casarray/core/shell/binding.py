@@ -120,9 +120,11 @@ class Call:
             value = taken[0].value if len(taken) == 1 else tuple(word.value for word in taken)
             typed[parameter.name] = convert(parameter, value, taken[0].place, self.asking.credential)
         if words:
+            hint = _names(self.cmdlet)
+            if isinstance(words[0].value, bool):
+                hint = "a switch takes its value behind a colon, as in -Confirm:$false"
             raise ShellError(
-                f'{self.cmdlet.name} does not know what to do with "{_short(words[0].value)}"; {_names(self.cmdlet)}',
-                words[0].place,
+                f'{self.cmdlet.name} does not know what to do with "{_short(words[0].value)}"; {hint}', words[0].place
             )
 
     def bounds(self, inputs: Sequence[Value] | None) -> list[Bound]:

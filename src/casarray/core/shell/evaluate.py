@@ -41,6 +41,8 @@ from casarray.core.shell.trouble import LIMITS, Limits, Place, ShellError
 from casarray.core.shell.values import collapse, is_array, items, number, part, property_names, text_of, truth
 from casarray.core.shell.variables import Variables
 
+_LONGEST_LINE = 2000  # of what is told to the audit trail
+
 
 class Surroundings(Protocol):
     """What the language needs of the shell around it."""
@@ -74,7 +76,7 @@ class Interpreter:
 
     def run(self, statement: Statement) -> Sequence[Value]:
         """What a statement gives. Raises `ShellError`, for whatever reason."""
-        self._steps, self._calls, self._line = 0, 0, statement.text
+        self._steps, self._calls, self._line = 0, 0, statement.text[:_LONGEST_LINE]
         self._warned.clear()
         self.variables.forget_current()
         try:
@@ -182,6 +184,8 @@ class Interpreter:
         return tuple(helper.run([Bound({"Name": call.cmdlet.name})], self._around.host(call, self._line)))
 
     def _unknown(self, name: str) -> str:
+        if name.casefold().endswith(".ps1"):
+            return f'there is no script "{name[:80]}" here; those of your own are run by casarray shell -f FILE'
         near = self.registry.near(name)
         offer = f"did you mean {or_list(near)}?" if near else "Get-Command lists all there are"
         return f'there is no cmdlet "{name[:80]}"; {offer}'

@@ -1,7 +1,7 @@
 """Cmdlets that choose, order, count and change the objects of a pipeline, whatever they are."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from casarray.core.errors import Conflict
 from casarray.core.shell.cmdlet import Bound, Cmdlet, Host, Parameter, ParameterKind, Record, ScriptBlock, Value
@@ -135,16 +135,30 @@ def _unique(values: Sequence[Value]) -> list[Value]:
 
 def _sort(bounds: Sequence[Bound], host: Host) -> Iterable[Value]:
     how, objects = first(bounds), inputs(bounds)
+    wanted = [Column("", lambda value: (True, _by_itself(value)), calculated=True)]
+    backwards = [how.flag("Descending")]
     if how.given("Property"):
-        wanted = columns(how.values["Property"], objects)
+        wanted, backwards = [], []
+        for item in items(how.values["Property"]):
+            found = columns(item, objects)
+            wanted += found
+            backwards += [_descends(item, how)] * len(found)
         warn_of_missing(wanted, objects, host)
-    else:
-        wanted = [Column("", lambda value: (True, _by_itself(value)), calculated=True)]
     keys = [(tuple(sort_key(column.of(value)[1]) for column in wanted), value) for value in objects]
-    keys.sort(key=lambda pair: pair[0], reverse=how.flag("Descending"))
+    for n in reversed(range(len(wanted))):  # what is equal keeps its order, so the first one counts most
+        keys.sort(key=lambda pair, n=n: pair[0][n], reverse=backwards[n])  # type: ignore[misc]  # n is a number
     if how.flag("Unique"):
         return list(dict(reversed(keys)).values())[::-1]
     return [value for _, value in keys]
+
+
+def _descends(item: Value, how: Bound) -> bool:
+    """Whether one property is sorted backwards: @{e='Name'; Descending=$true} knows it for itself."""
+    for name, opposite in (("descending", False), ("ascending", True)):
+        there, found = part(item, name) if isinstance(item, Mapping) else (False, None)
+        if there:
+            return truth(found) != opposite
+    return how.flag("Descending")
 
 
 def _by_itself(value: Value) -> Value:

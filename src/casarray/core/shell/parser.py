@@ -85,6 +85,8 @@ class Parser(ExpressionReader):
             self.fail(
                 f'"{found[0]}" is not known here; write the output of the whole shell into a file: casarray shell -c '
                 "'...' > file", found.start())  # fmt: skip
+        if here == "=":
+            self.fail("only variables can be assigned: $name = ...; an object is changed by its Set- cmdlet")
         self.fail(f'"{here}" cannot stand here; begin a new statement with ";" or a new line')
 
     def statement(self) -> Statement:
