@@ -6,6 +6,7 @@ CASARRAY_UPDATE_GOLDEN=1 writes the golden files anew.
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -196,6 +197,25 @@ def test_a_terminal_that_knows_only_ascii_gets_what_it_can_show(tmp_path: Path) 
     ran = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
     assert (ran.returncode, ran.stdout) == (1, b"K?ln\n")
     assert b"there is no cmdlet" in ran.stderr
+
+
+def test_a_closed_stdin_is_an_empty_script(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m casarray.main shell --store sqlite:{tmp_path} <&-"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+
+
+def test_an_interrupted_script_ends_at_once_and_says_so_by_its_exit_code(tmp_path: Path) -> None:
+    endless = "echo started; 1..1000 | % { 1..1000 | % { 1..1000 | % { $_ } | Out-Null } }"
+    command = [sys.executable, "-m", "casarray.main", "shell", "--store", f"sqlite:{tmp_path}", "-c", endless]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"started\n"
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert b"Traceback" not in err
 
 
 def test_a_line_of_a_megabyte_and_a_script_of_ten_thousand_lines(shell: Shell) -> None:

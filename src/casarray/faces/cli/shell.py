@@ -54,7 +54,7 @@ def shell(
     if command is not None and file is not None:
         raise typer.BadParameter("-c and -f do not go together; run one after the other")
     text = command if command is not None else None if file is None else _script(file)
-    if text is None and not sys.stdin.isatty():
+    if text is None and not _is_person():
         text = _script("-")
     commands = _registry(service(context, store))
     try:
@@ -62,6 +62,10 @@ def shell(
     finally:
         commands.close()
     raise typer.Exit(code)
+
+
+def _is_person() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _registry(directory: "DirectoryService") -> "Registry":
@@ -160,7 +164,7 @@ class Pipe:
 def _script(name: str) -> str:
     """The text of a script: UTF-8, or UTF-16 as Windows saves it."""
     if name == "-":
-        return decoded(sys.stdin.buffer.read(_LARGEST + 1), "stdin")
+        return "" if sys.stdin is None else decoded(sys.stdin.buffer.read(_LARGEST + 1), "stdin")
     try:
         with Path(name).open("rb") as script:
             return decoded(script.read(_LARGEST + 1), name)
