@@ -118,6 +118,29 @@ async def test_the_plan_of_a_second_copy_is_empty(domain: Domain) -> None:
     assert json.loads(done.stdout)["changes"] == []
 
 
+async def test_what_the_shell_makes_stands_in_active_directory(domain: Domain) -> None:
+    lines = """
+New-ADSite Berlin
+New-MailboxServer mbx1 -Fqdn mbx1.lab.example -Site Berlin
+New-MailboxDatabase -Name DB1 -Server mbx1
+New-ClientAccessArray
+  -Name BER
+  -Fqdn ber.lab.example
+  -Site Berlin
+Get-MailboxDatabase | Set-MailboxDatabase -RpcClientAccessServer ber.lab.example
+Get-ClientAccessArray BER | fl Name,Fqdn,Site,Members
+"""
+    done = await asyncio.to_thread(domain.cli, "shell", "--store", "ldap://dc1.lab.example", "-c", lines)
+    assert done.returncode == 0, done.stderr
+    assert "Fqdn    : ber.lab.example" in done.stdout
+    below = f"CN=Configuration,{domain.controller.base}"
+    array = domain.controller.search(below, "(&(objectClass=msExchClientAccessArray)(cn=BER))", "networkAddress")
+    assert "networkAddress: ncacn_ip_tcp:ber.lab.example" in array
+    database = domain.controller.search(below, "(&(objectClass=msExchPrivateMDB)(cn=DB1))", "legacyExchangeDN")
+    unfolded = database.replace("\n ", "")
+    assert "/cn=Configuration/cn=Servers/cn=ber.lab.example/cn=Microsoft Private MDB" in unfolded
+
+
 async def test_what_somebody_changes_with_other_tools_is_followed(domain: Domain) -> None:
     site = domain.site
     cas3 = domain.address("cas3")
