@@ -37,9 +37,10 @@ class Syntax:
 
 @lru_cache(maxsize=1024)
 def syntax_from_octets(octets: bytes, order: Order) -> Syntax:
-    """The syntax in these 20 octets."""
+    """The syntax in these 20 octets; NDR and NDR64 are the very values below, which are compared with all the time."""
     (version,) = unpack_from("<I" if order == "little" else ">I", octets, 16)
-    return Syntax(uuid_from_octets(octets[:16], order), version & 0xFFFF, version >> 16)
+    found = Syntax(uuid_from_octets(octets[:16], order), version & 0xFFFF, version >> 16)
+    return next((known for known in (NDR, NDR64) if known == found), found)
 
 
 def feature_negotiation(bits: int) -> Syntax:

@@ -27,7 +27,7 @@ from casarray.core.dcerpc.pdu import (
     Request,
     Response,
 )
-from casarray.core.dcerpc.syntax import NDR64, Syntax
+from casarray.core.dcerpc.syntax import NDR, NDR64, Syntax
 from casarray.core.dcerpc.turns import FROM_CLIENT, FROM_SERVER, State, step
 from casarray.core.errors import OutOfTurn, WireError
 
@@ -50,7 +50,7 @@ class WatchedCall:
     @property
     def ndr64(self) -> bool:
         """Whether its stubs are NDR64."""
-        return self.transfer == NDR64
+        return self.transfer is not NDR and self.transfer == NDR64
 
 
 class AssociationView:
