@@ -673,3 +673,29 @@ def test_a_variable_that_is_not_unicode_ends_well() -> None:
 
 def test_wishes_are_the_contracts_words() -> None:
     assert [str(wish) for wish in Wish] == ["active", "drain", "standby", "out"]
+
+
+def test_a_directory_that_is_served_instead_of_the_file_is_pointed_out() -> None:
+    text = '[directory]\nstore = ["ldap://dc1.domain.tld", "ldap://dc2.domain.tld"]\n'
+    (note,) = advise(load_config(text))
+    assert "the gateway serves what the directory ldap://dc1.domain.tld ldap://dc2.domain.tld holds" in note
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('store = ["embedded", "ldap://dc1.tld"]', "several stores"),
+        ('store = "ldaps://dc1.tld"\nbind = "simple"', "simple needs a user"),
+        (
+            'store = "ldap://dc1.tld"\nbind = "simple"\nuser = "u"\npassword_file = "/etc/p"',
+            "simple would send the password in clear",
+        ),
+        ('store = "ldap://u:p@dc1.tld"', '"ldap://u:p@dc1.tld" is no place for a directory'),
+        ('store = "postgres://x"', "is no place for a directory"),
+        ('store = "embedded"\ninterval = "1ms"', "interval"),
+        ('store = "embedded"\nprofil = "web"', 'did you mean "profile"?'),
+        ('store = "embedded"\nprofile = "wep"', 'there is no profile "wep"; did you mean "web"?'),
+    ],
+)
+def test_a_directory_that_cannot_be_right_is_refused(lines: str, said: str) -> None:
+    assert said in refused(f"[directory]\n{lines}\n")

@@ -20,6 +20,7 @@ from casarray.core.config_services import nearest
 from casarray.core.config_values import Report, show
 from casarray.core.forwarding import nft
 from casarray.core.forwarding.table import MAX_MEMBER_ID, Address
+from casarray.core.profiles import PROFILES
 from casarray.core.toml_lines import Path
 
 
@@ -74,6 +75,10 @@ def _check_gateway(gateway: Gateway, report: Report) -> None:
 
 def _check_directory(directory: DirectorySettings, report: Report) -> None:
     path = ("directory", "store")
+    if directory.profile not in PROFILES:
+        close = nearest(directory.profile, PROFILES)
+        right = f"did you mean {show(close)}?" if close else f"write one of {', '.join(map(show, PROFILES))}"
+        report.wrong(("directory", "profile"), f"there is no profile {show(directory.profile)}", right)
     ldap = [store.startswith("ldap") for store in directory.store]
     if len(directory.store) != 1 and not all(ldap):
         report.wrong(path, "several stores", "write one store, or several domain controllers of one Active Directory")
@@ -195,6 +200,9 @@ def _check_members(path: Path, array: Array, servers: list[tuple[Path, Server]],
 def advise(config: Config) -> tuple[str, ...]:
     """What is allowed and probably not meant; one sentence each."""
     notes = []
+    if not config.directory.is_file:
+        store = " ".join(config.directory.store)
+        notes.append(f"the gateway serves what the directory {store} holds; arrays of this file are for casarray apply")
     if not config.arrays and config.directory.is_file:
         notes.append("there is no array: the gateway will forward nothing until one is added as [[array]]")
     subnets = {site.name: site.subnets for site in config.sites}
