@@ -14,6 +14,18 @@ from casarray.core.shell.variables import Variables
 _SWITCH = ParameterKind.SWITCH
 _KINDS: dict[type, str] = {bool: "bool", int: "int", float: "double", str: "string"}
 
+_COMMAND_PARAMETERS = (
+    Parameter("Name", position=0, completes="cmdlet", help="A name, with wildcards."),
+    Parameter("Verb", help="Such as Get."),
+    Parameter("Noun", help="Such as ClientAccessArray."),
+)
+_HELP_PARAMETERS = (
+    Parameter("Name", position=0, completes="cmdlet", help="A cmdlet."),
+    *(Parameter(name, _SWITCH, help="Accepted; all is shown.") for name in ("Full", "Detailed", "Online")),
+    Parameter("Examples", _SWITCH, help="Only the examples."),
+    Parameter("Parameter", help="Only this parameter."),
+)
+
 
 def cmdlets(registry: Callable[[], Registry], variables: Variables) -> tuple[Cmdlet, ...]:
     """Those of one shell."""
@@ -35,11 +47,7 @@ def cmdlets(registry: Callable[[], Registry], variables: Variables) -> tuple[Cmd
         Cmdlet(
             "Get-Command",
             get_command,
-            (
-                Parameter("Name", position=0, completes="cmdlet", help="A name, with wildcards."),
-                Parameter("Verb", help="Such as Get."),
-                Parameter("Noun", help="Such as ClientAccessArray."),
-            ),
+            _COMMAND_PARAMETERS,
             synopsis="List the cmdlets.",
             examples=("Get-Command *Array*", "Get-Command -Verb Get"),
             aliases=("gcm",),
@@ -47,12 +55,7 @@ def cmdlets(registry: Callable[[], Registry], variables: Variables) -> tuple[Cmd
         Cmdlet(
             "Get-Help",
             get_help,
-            (
-                Parameter("Name", position=0, completes="cmdlet", help="A cmdlet."),
-                *(Parameter(name, _SWITCH, help="Accepted; all is shown.") for name in ("Full", "Detailed", "Online")),
-                Parameter("Examples", _SWITCH, help="Only the examples."),
-                Parameter("Parameter", help="Only this parameter."),
-            ),
+            _HELP_PARAMETERS,
             synopsis="Tell what a cmdlet does and takes.",
             examples=("Get-Help New-ClientAccessArray", "Get-Help Set-MailboxDatabase -Examples"),
             aliases=("help", "man"),
