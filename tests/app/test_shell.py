@@ -93,6 +93,13 @@ def test_a_parameter_list_broken_over_lines_may_be_typed_line_by_line() -> None:
     assert toy.calls == [("New-Array", [{"Name": "CAS", "Fqdn": "cas.domain.tld", "Site": "Bonn"}])]
 
 
+def test_what_may_have_done_something_already_is_not_begun_again() -> None:
+    toy = Toy(interactive=True, answers=["-Name CAS"])
+    told = toy.error("1 | % { Set-Database DB1; New-Array }")
+    assert told == "line 1, column 1: type this again, with all its parameters in one go"
+    assert [name for name, _ in toy.calls] == ["Set-Database"]
+
+
 def test_no_answer_to_what_is_missing_is_an_error() -> None:
     assert Toy(interactive=True).error("New-Array") == "line 1, column 1: New-Array needs -Name and -Fqdn"
 

@@ -140,8 +140,9 @@ class Session:
             try:
                 found = self._interpreter.run(statement)
             except _Continued as more:
-                longer = parse(f"{statement.text}\n{more.line}")
-                statement = longer[0]
+                if any(mark in statement.text for mark in "({|"):  # a part of it may have been carried out already
+                    raise ShellError("type this again, with all its parameters in one go", statement.place) from None
+                (statement,) = parse(f"{statement.text}\n{more.line}")[:1]
                 continue
             except ShellError:
                 self._interpreter.variables.set("?", False, statement.place)
