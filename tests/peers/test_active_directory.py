@@ -567,6 +567,7 @@ def test_a_schema_without_the_classes_is_named_and_nothing_changed(
         other_lab.modify(ldif)
         change(store, lambda d: edits.new_array(d, "CAS", "cas.lab.example", "Paderborn"))
         assert store.schema_ldif() == ""
+        assert store.read().missing == ()
         bare.close()
 
 

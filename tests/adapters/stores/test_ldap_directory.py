@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from casarray.adapters.stores.ldap_directory import open_ldap
-from casarray.adapters.stores.ldap_names import Names
+from casarray.adapters.stores.ldap_directory import LdapDirectory, open_ldap
+from casarray.adapters.stores.ldap_names import ConnectionLost, Names
 from casarray.core.config import Bind, DirectorySettings
+from casarray.core.directory.active_directory import Entry, EntryKind, Partitions
+from casarray.core.directory.ad_schema import VOCABULARY
 from casarray.core.errors import ConfigError, Unavailable
 
 PASSWORD = DirectorySettings(bind=Bind.SIMPLE, user="reader", starttls=True, timeout=0.5)
@@ -106,6 +108,96 @@ def test_connections_that_failed_leave_nothing_open(settings: DirectorySettings,
         with pytest.raises(Unavailable):
             store.read()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Scripted:
+    """A connection to a domain controller that holds these, and is lost when the test says so."""
+
+    host, who, identity = "dc1", "nobody", "a database"
+    partitions = Partitions("DC=x", "CN=Configuration,DC=x", "CN=Schema,CN=Configuration,DC=x", "DC=x")
+
+    def __init__(self) -> None:
+        self.usn = 1
+        self.sees_deleted = True
+        self.lost = False
+        self.there: list[Entry] = []
+        self.new: list[Entry] = []
+        self.deleted: list[str] = []
+        self.referrals: set[str] = set()
+
+    def site(self, name: str) -> Entry:
+        return Entry(f"CN={name},CN=Sites,CN=Configuration,DC=x", name, EntryKind.SITE)
+
+    def highest_usn(self) -> int:
+        return self.usn
+
+    def rows(self, *_: object) -> Iterator[tuple[str, dict[str, list[bytes]]]]:
+        yield from ((name, {"lDAPDisplayName": [name.encode()]}) for name in VOCABULARY)
+
+    def entries(self, base: str, _scope: str, what: str, _attributes: object) -> Iterator[Entry]:
+        if "uSNChanged" in what:
+            yield from self.new if base == self.partitions.configuration else ()
+        elif base == self.partitions.sites:
+            yield from self.there
+
+    def guids(self, base: str, _scope: str, _what: str, *, deleted: bool = False) -> Iterator[str]:
+        if self.lost:
+            raise ConnectionLost("gone")
+        if deleted:
+            yield from self.deleted if base == self.partitions.configuration else ()
+        elif base == self.partitions.sites:
+            yield from (entry.guid for entry in self.there)
+
+    def connect(self) -> "Scripted":
+        return self
+
+    tries = 2
+
+    def give_up(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_was_fetched_when_the_connection_broke_is_a_change_all_the_same() -> None:
+    dc = Scripted()
+    store = LdapDirectory("ldap://dc1", dc)  # type: ignore[arg-type]  # as much of a connector as it needs
+    before = store.read()
+    dc.usn, dc.new, dc.lost = 2, [dc.site("Ulm")], True
+    with pytest.raises(Unavailable, match="the domain controller dc1 was lost: gone"):
+        store.revision()
+    dc.lost = False
+    assert store.revision() != before.revision
+    assert "ulm" in store.read().directory.sites
+
+
+def test_an_absence_is_noticed_though_nothing_happens_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    dc = Scripted()
+    dc.sees_deleted, dc.there = False, [dc.site("Ulm"), dc.site("Bonn")]
+    store = LdapDirectory("ldap://dc1", dc)  # type: ignore[arg-type]  # as above
+    before = store.read()
+    dc.usn, dc.there = 2, [dc.site("Bonn")]
+    assert store.revision() == before.revision  # it does not look yet
+    now += 61
+    assert store.revision() != before.revision
+    assert set(store.read().directory.sites) == {"bonn"}
+    counted = store.revision()
+    now += 61
+    assert store.revision() == counted
+
+
+def test_an_older_database_that_was_put_back_is_read_as_a_whole() -> None:
+    dc = Scripted()
+    dc.usn, dc.there = 9, [dc.site("Ulm")]
+    store = LdapDirectory("ldap://dc1", dc)  # type: ignore[arg-type]  # as above
+    before = store.read()
+    dc.usn, dc.there = 5, [dc.site("Bonn")]
+    after = store.read()
+    assert set(after.directory.sites) == {"bonn"}
+    assert after.revision != before.revision
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class LdapDirectory:
         self._usn = 0  # everything up to there is in
         self._revision = ""
         self._snapshot: tuple[Snapshot, Reading] | None = None
-        self._census_at = 0.0
+        self._counted, self._counted_at = 0, 0.0  # when what is there was last compared with what is known
         self._stumbled = False  # the last change met something else than what we believed
         self._schema: frozenset[str] = frozenset()  # folded
 
@@ -134,6 +134,8 @@ class LdapDirectory:
     def _unread(self, connection: "Connection") -> list[str]:
         """What this domain controller did not show, a sentence each."""
         found = []
+        if not self._schema.issuperset(name.casefold() for name in NEEDED_TO_SERVE):
+            self._schema = self._read_schema(connection)  # it may have been extended since
         lacking = [name for name in NEEDED_TO_SERVE if name.casefold() not in self._schema]
         if lacking:
             found.append(
@@ -152,13 +154,15 @@ class LdapDirectory:
         for _ in range(ROUNDS):
             usn = connection.highest_usn()
             if usn == self._usn:
-                return
+                break
             if usn < self._usn:
                 self._read_all(connection)  # somebody put back an older database
                 continue
             if self._fetch(connection, self._usn):
                 self._revision = f"{connection.identity}:{usn}"
             self._usn = usn
+        if not connection.sees_deleted:
+            self._count(connection)
 
     def _read_all(self, connection: "Connection") -> None:
         usn = connection.highest_usn()
@@ -177,7 +181,7 @@ class LdapDirectory:
         if found != self._entries or not self._revision:
             self._revision = f"{connection.identity}:{usn}"
         self._entries, self._source, self._usn = found, connection.identity, usn
-        self._census_at = time.monotonic()
+        self._counted, self._counted_at = usn, time.monotonic()
 
     def _below(self, connection: "Connection", base: str, what: str, attributes: Sequence[str]) -> Iterable[Entry]:
         try:
@@ -193,38 +197,37 @@ class LdapDirectory:
     def _fetch(self, connection: "Connection", since: int) -> bool:
         """Everything with a higher update number. Whether anything of it means something here."""
         partitions = connection.partitions
-        changed = False
         users = "(objectCategory=person)(objectClass=user)"
-        for base, what, attributes in (
-            (partitions.configuration, ad.changed_filter(since), ad.ATTRIBUTES),
-            (partitions.domain, ad.changed_filter(since, users), ad.ACCOUNT_ATTRIBUTES),
-        ):
-            for entry in connection.entries(base, "sub", what, attributes):
-                known = self._entries.get(entry.guid)
-                if not ad.belongs(entry, partitions):
-                    changed |= self._entries.pop(entry.guid, None) is not None
-                elif known != entry:
-                    self._entries[entry.guid] = entry
-                    changed = True
-                    if known is not None and known.dn != entry.dn:
-                        self._entries = {g: ad.followed(e, known.dn, entry.dn) for g, e in self._entries.items()}
+        came = [
+            *connection.entries(partitions.configuration, "sub", ad.changed_filter(since), ad.ATTRIBUTES),
+            *connection.entries(partitions.domain, "sub", ad.changed_filter(since, users), ad.ACCOUNT_ATTRIBUTES),
+        ]
+        gone: set[str] = set()
         if connection.sees_deleted:
-            return self._fetch_deleted(connection, since) or changed
-        if time.monotonic() - self._census_at >= CENSUS_SECONDS:
-            return self._take_census(connection) or changed
-        return changed
-
-    def _fetch_deleted(self, connection: "Connection", since: int) -> bool:
-        gone = False
-        for partition in (connection.partitions.configuration, connection.partitions.domain):
             what = ad.changed_filter(since, "(isDeleted=TRUE)")  # a deleted site stays where it stood
-            for guid in connection.guids(partition, "sub", what, deleted=True):
-                gone |= self._entries.pop(guid, None) is not None
-        return gone
+            for partition in (partitions.configuration, partitions.domain):
+                gone |= set(connection.guids(partition, "sub", what, deleted=True))
+        # Only when all of it is there: what was fetched by half would not be told from what was known.
+        return self._put(came, gone, partitions)
 
-    def _take_census(self, connection: "Connection") -> bool:
-        """Who may not see deleted objects notices them by their absence."""
-        self._census_at = time.monotonic()
+    def _put(self, came: Sequence[Entry], gone: Iterable[str], partitions: ad.Partitions) -> bool:
+        entries = dict(self._entries)
+        for entry in came:
+            known = entries.get(entry.guid)
+            if known is not None and known.dn != entry.dn:
+                entries = {guid: ad.followed(e, known.dn, entry.dn) for guid, e in entries.items()}
+        for entry in came:
+            entries.pop(entry.guid, None)
+        self._take(entries, came, partitions)
+        for guid in gone:
+            entries.pop(guid, None)
+        before, self._entries = self._entries, entries
+        return entries != before
+
+    def _count(self, connection: "Connection") -> None:
+        """Who may not see deleted objects notices them by their absence, now and then."""
+        if self._counted == self._usn or time.monotonic() - self._counted_at < CENSUS_SECONDS:
+            return
         partitions = connection.partitions
         there: set[str] = set()
         for base, what in (
@@ -232,14 +235,12 @@ class LdapDirectory:
             (partitions.exchange, ad.ORGANIZATION_FILTER),
             (partitions.domain, ad.ACCOUNTS_FILTER),
         ):
-            try:
+            with suppress(MovedOn):  # it is gone as a whole
                 there |= set(connection.guids(base, "sub", what))
-            except MovedOn:
-                continue
-        gone = [guid for guid, entry in self._entries.items() if guid not in there and entry.kind is not _FOREIGN]
-        for guid in gone:
-            del self._entries[guid]
-        return bool(gone)
+        gone = [guid for guid, e in self._entries.items() if guid not in there and e.kind is not EntryKind.OTHER]
+        if self._put((), gone, partitions):
+            self._revision = f"{connection.identity}:{self._usn}, counted"
+        self._counted, self._counted_at = self._usn, time.monotonic()
 
     def _read_schema(self, connection: "Connection") -> frozenset[str]:
         rows = connection.rows(connection.partitions.schema, "one", schema_filter(), ("lDAPDisplayName",))
@@ -345,7 +346,6 @@ class LdapDirectory:
 
 
 _HOLDERS = (ad.SERVERS, ad.ARRAYS, ad.DATABASES)
-_FOREIGN = EntryKind.OTHER
 
 
 def _carry_out(connection: "Connection", step: Step) -> None:
