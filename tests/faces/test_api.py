@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faces.asking import ARRAY, SERVER, SITE, SUBNET, WHOLE, Client, app_of, desk_of
+from tests.faces.asking import SERVER, SITE, SUBNET, WHOLE, Client, app_of, desk_of
 from tests.faces.fake_gateway import FakeGateway
 
 from casarray.adapters.stores.memory_directory import MemoryDirectory

@@ -270,6 +270,36 @@ def test_a_setting_that_no_array_has_is_passed_over_and_the_array_is_read() -> N
     assert reading.missing == ('CAS: "affinity" in its casarraySettings is no setting of an array, and passed over',)
 
 
+DNS = st.sampled_from(
+    [e.dn for e in USUAL] + ["", "x", "CN=", "CN=a\\", "CN=x\\0ADEL:1,DC=x", f"CN=fd::/1,{PADERBORN}"]
+)
+VALUES = st.lists(
+    DNS
+    | st.text(max_size=8)
+    | st.integers().map(str)
+    | st.sampled_from(
+        ["ncacn_ip_tcp:", "--5", "4", "6", "weight=-", "addresses=::,1", "=", "order=,", "panic=NaN", "SMTP:"]
+    ),
+    max_size=3,
+).map(tuple)
+ANYTHING = st.builds(
+    lambda dn, guid, kind, classes, values: Entry(dn, guid, kind, classes, values),
+    DNS | st.builds(child, st.text(min_size=1, max_size=4), DNS),
+    st.text(max_size=2),
+    st.sampled_from(EntryKind),
+    st.lists(st.text(max_size=3), max_size=2).map(tuple),
+    st.dictionaries(st.sampled_from([*ad.ATTRIBUTES, *ad.ACCOUNT_ATTRIBUTES]), VALUES, max_size=5),
+)
+
+
+@given(st.lists(ANYTHING, max_size=8))
+def test_whatever_stands_there_is_read_or_left_out_and_can_be_removed(odd: list[Entry]) -> None:
+    reading = read([*USUAL, *odd])
+    assert difference(reading.directory, read([*odd, *USUAL]).directory) == ()
+    everything = [thing for kind in Kind for thing in reading.directory.of(kind).values()]
+    planned(reading, reading.directory.without(*everything))
+
+
 def test_of_many_that_are_left_out_some_are_named() -> None:
     odd = [server(f"S{n}", 0) for n in range(9)]
     assert read([*USUAL, *odd]).missing == (
