@@ -293,6 +293,8 @@ class _Reader:
             yield Copy(name, _number(entry.first("msExchActivationPreference"), 1))
 
     def _account(self, entry: Entry) -> Account:
+        if not entry.first("sAMAccountName"):
+            raise _Left("it has no logon name, or that may not be read")
         home = entry.first("homeMDB")
         database = "" if is_deleted(home) else self._named.get(dn_key(home)) or (first_value(home) if home else "")
         primary = (value[len(SMTP) :] for value in entry.of("proxyAddresses") if value.startswith(SMTP))
@@ -308,8 +310,12 @@ class _Reader:
 def setting_value(text: str) -> object:
     """A setting's value: JSON where it is that, else the text itself."""
     with suppress(ValueError, RecursionError):
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     return text
+
+
+def _no_constant(text: str) -> object:
+    raise ValueError(text)  # NaN does not even equal itself: it stays a text
 
 
 def setting_text(value: object) -> str:
@@ -320,4 +326,5 @@ def setting_text(value: object) -> str:
 
 
 def _number(text: str, default: int) -> int:
-    return int(text) if text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 12 else default
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 12 else default
