@@ -282,6 +282,12 @@ def test_it_is_refused_unless_forced(what: str) -> None:
     assert refusal(edit, force=True) == ""
 
 
+def test_a_server_that_holds_databases_without_the_role_can_be_changed_all_the_same() -> None:
+    odd = ORGANISATION.put(replace(MBX1, roles=(CLIENT_ACCESS,)))  # as other tools may have left it
+    assert refusal(lambda d: d.put(replace(d.servers["mbx1"], weight=7)), before=odd) == ""
+    assert "still needs its mailbox role" in refusal(put(replace(MBX1, roles=(CLIENT_ACCESS,))))
+
+
 def test_an_organisation_in_use_keeps_its_name_unless_forced() -> None:
     renamed = put(Organization("Fabrikam"))
     assert "legacyExchangeDN" in refusal(renamed)

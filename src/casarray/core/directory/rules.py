@@ -56,6 +56,7 @@ def check(before: Directory, after: Directory, changes: Sequence[Change], *, for
     for change in changes:
         if change.after is not None:
             _check_standing(after, change.after)
+            _check_role_taken(after, change.before, change.after)
             if not force:
                 _check_kept(before, after, change.before, change.after)
         elif change.before is not None:
@@ -103,9 +104,15 @@ def _server(directory: Directory, server: Server) -> None:
         )
     if server.rpc_client_access is not None:
         _rpc_client_access(server.name, server.rpc_client_access)
-    if MAILBOX not in server.roles and (needed := [*_mailboxes_on(directory, server)]):
+
+
+def _check_role_taken(directory: Directory, was: Thing | None, now: Thing) -> None:
+    """Only of who had it: where databases stand on a server without the role, other things of it can be changed."""
+    if not (isinstance(was, Server) and isinstance(now, Server) and MAILBOX in was.roles and MAILBOX not in now.roles):
+        return
+    if needed := [*_mailboxes_on(directory, now)]:
         raise Conflict(
-            f"the server {server.name} still needs its mailbox role: {_some(needed)}; remove or move these first"
+            f"the server {now.name} still needs its mailbox role: {_some(needed)}; remove or move these first"
         )
 
 
