@@ -1,5 +1,6 @@
 """What tests of more than one folder share: a real domain controller, started once."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -10,6 +11,10 @@ from casarray.adapters.stores.ldap_names import Names
 from casarray.core.config import DirectorySettings
 from casarray.lab import netns, samba_ad
 from casarray.lab.samba_ad import ADMINISTRATOR, DomainController
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and every child would go on ignoring Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class LabNames(Names):

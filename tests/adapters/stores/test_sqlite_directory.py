@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -369,3 +370,19 @@ def test_an_older_copy_that_was_put_back_is_read_anew(store: SqliteDirectory, fo
     assert same(store.read().directory, EXAMPLE)
     with pytest.raises(MovedOn):
         store.change(later, difference(later.directory, later.directory.put(Site("Bonn"))), NOTE)
+
+
+def test_nobody_else_may_read_it_and_the_umask_of_others_is_left_alone(folder: str) -> None:
+    before = os.umask(0o022)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            stores = list(threads.map(SqliteDirectory, [folder] * 40))
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    fill(stores[0])
+    modes = {path.name: path.stat().st_mode & 0o777 for path in Path(folder).iterdir()}
+    for store in stores:
+        store.close()
+    assert modes[FILE_NAME] == 0o640
+    assert {mode & 0o007 for mode in modes.values()} == {0}

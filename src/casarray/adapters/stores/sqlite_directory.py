@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from casarray.core.errors import Denied, MovedOn, Unavailable, WireError
 
 FILE_NAME = "directory.db"
 BUSY_SECONDS = 10.0
+FILE_MODE = 0o640
 
 #: The schema, one step per version (`PRAGMA user_version` counts those that were taken). Only ever add a step.
 MIGRATIONS = (
@@ -63,18 +64,17 @@ class SqliteDirectory:
             raise Unavailable(f"{self._path} is damaged ({error}): put back a copy of it, or move it away") from error
 
     def _connected(self) -> sqlite3.Connection:
-        mask = os.umask(0o027)
+        # Made by us, for the files that SQLite puts beside it get the same mode. Not by umask: that is every thread's.
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, FILE_MODE))
+        db = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
         try:
-            db = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
-            try:
-                _turn_to_wal(db)
-                db.execute("PRAGMA synchronous = FULL")
-                self._migrate(db)
-            except BaseException:
-                db.close()
-                raise
-        finally:
-            os.umask(mask)
+            _turn_to_wal(db)
+            db.execute("PRAGMA synchronous = FULL")
+            self._migrate(db)
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _not_opened(self, error: Exception) -> Denied | Unavailable:
