@@ -23,8 +23,9 @@ from casarray.adapters.kernel.nfnetlink import (
     text,
 )
 
-#: Elements in one message: the kernel takes 65535 bytes of them, and 1000 hold up others for about 4 ms.
-ELEMENTS_AT_ONCE = 1000
+#: Elements in one message: the kernel takes 65535 bytes of them. A member's expulsion waits for the change before it:
+#: 250 take about 0.3 ms, where 1000 take 1.2 ms and all of them together no less.
+ELEMENTS_AT_ONCE = 250
 
 T = TypeVar("T")
 
