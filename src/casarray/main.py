@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from casarray.app.fixed_ports import Progress
+    from casarray.app.kerberos.ports import Agents, Realm
     from casarray.app.operations import RemoteOperations
     from casarray.app.stores import DirectoryStore
+    from casarray.core.config import Config, KerberosSettings
     from casarray.core.fixed_ports.asking import Answers
     from casarray.core.fixed_ports.subject import Subject
     from casarray.core.forwarding.table import Address
@@ -34,6 +36,9 @@ def main() -> None:
         environment=os.environ,
         open_store=_open_store,
         ask_ports=_ask_ports,
+        kerberos=_kerberos,
+        open_realm=_open_realm,
+        agents=_agents,
     )
     cli(obj=world, prog_name="casarray")
 
@@ -61,16 +66,39 @@ def _connect(path: str) -> "RemoteOperations":
 def _open_store(name: str | None) -> "DirectoryStore":
     """The store of that name; without one, that of the usual configuration, and without that, the embedded one."""
     from casarray.adapters.stores.opening import open_named, open_store  # noqa: PLC0415 - as above
-    from casarray.core.config import DirectorySettings, Gateway  # noqa: PLC0415
+
+    config = _usual()
+    gateway, settings = config.gateway, config.directory
+    return open_named(gateway, settings) if name is None else open_store(name, settings, gateway.state)
+
+
+def _usual() -> "Config":
+    """The usual configuration; an empty one if there is none."""
+    from casarray.core.config import Config, Gateway  # noqa: PLC0415 - as above
     from casarray.faces.cli.world import DEFAULT_CONFIG  # noqa: PLC0415
 
-    gateway, settings = Gateway("gateway"), DirectorySettings()
-    if os.path.exists(DEFAULT_CONFIG):
-        from casarray.adapters.config_reader import read_config  # noqa: PLC0415 - loads all that reads configurations
+    if not os.path.exists(DEFAULT_CONFIG):
+        return Config(Gateway("gateway"), (), (), ())
+    from casarray.adapters.config_reader import read_config  # noqa: PLC0415 - loads all that reads configurations
 
-        config = read_config(DEFAULT_CONFIG)
-        gateway, settings = config.gateway, config.directory
-    return open_named(gateway, settings) if name is None else open_store(name, settings, gateway.state)
+    return read_config(DEFAULT_CONFIG)
+
+
+def _kerberos() -> "KerberosSettings":
+    return _usual().kerberos
+
+
+def _open_realm() -> "Realm":
+    from casarray.adapters.kerberos.opening import open_realm  # noqa: PLC0415 - it has libraries of its own
+
+    config = _usual()
+    return open_realm(config.kerberos, config.directory)
+
+
+def _agents() -> "Agents":
+    from casarray.adapters.kerberos.agent_client import MemberAgents  # noqa: PLC0415 - as above
+
+    return MemberAgents(_usual().kerberos)
 
 
 def _run(path: str, as_json: bool) -> int:

@@ -115,6 +115,21 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KerberosSettings:
+    """The `[kerberos]` table: the account under which the arrays' members read tickets, and who may change it."""
+
+    account: str = ""  # of arrays that name none; empty: they have none
+    realm: tuple[str, ...] = ()  # LDAP URLs of domain controllers, or "kadmin:REALM"; empty: directory.store, if LDAP
+    encryption: tuple[str, ...] = ("aes256", "aes128")
+    short_names: bool = False
+    lifetime: float = 36000.0  # seconds a service ticket lives at most
+    agent_port: int = 7135
+    principal: str = ""
+    keytab: str = ""
+    ccache: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A site and the subnets that belong to it."""
 
@@ -170,6 +185,8 @@ class Array:
     dynamic_ports: tuple[int, int] = (1024, 65535)  # first and last port a member may give out
     mapper_timeout: float = 10.0  # seconds a client of the endpoint mapper may be silent or slow
     mapper_connections_per_client: int = 64
+    service_account: str = ""  # the shared account of its members, if it has one of its own
+    published: tuple[str, ...] = ()  # further names of its web and mail services
     health: HealthPolicy = field(default_factory=HealthPolicy)
 
 
@@ -195,6 +212,7 @@ class Config:
     servers: tuple[Server, ...]
     directory: DirectorySettings = DirectorySettings()
     api: ApiSettings = ApiSettings()
+    kerberos: KerberosSettings = KerberosSettings()
 
     def members(self, array: Array) -> tuple[Server, ...]:
         """The servers of the array's site that have the client-access role: computed, never stored."""

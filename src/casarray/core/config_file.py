@@ -11,7 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from casarray.core.config import ApiSettings, Array, Config, DirectorySettings, Gateway, HealthPolicy, Server, Site
+from casarray.core.config import (
+    ApiSettings,
+    Array,
+    Config,
+    DirectorySettings,
+    Gateway,
+    HealthPolicy,
+    KerberosSettings,
+    Server,
+    Site,
+)
 from casarray.core.config_keys import (
     API,
     ARRAY,
@@ -19,6 +29,7 @@ from casarray.core.config_keys import (
     GATEWAY,
     HEALTH,
     IN_ARRAY,
+    KERBEROS,
     SERVER,
     SERVICE,
     SITE,
@@ -157,8 +168,9 @@ def _read_draft(raw: dict[str, Any], hostname: str, report: Report) -> Draft:
     gateway = _read_table(GATEWAY, raw.get("gateway", {}), ("gateway",), report)
     directory = _read_table(DIRECTORY, raw.get("directory", {}), ("directory",), report)
     api = _read_table(API, raw.get("api", {}), ("api",), report)
+    kerberos = _read_table(KERBEROS, raw.get("kerberos", {}), ("kerberos",), report)
     named = {"name": hostname or "gateway"} | gateway
-    draft = Draft(Gateway(**named), DirectorySettings(**directory), ApiSettings(**api))
+    draft = Draft(Gateway(**named), DirectorySettings(**directory), ApiSettings(**api), KerberosSettings(**kerberos))
     sites = _each("site", raw, report)
     draft.site_names = frozenset(t["name"] for _, t in sites if isinstance(t.get("name"), str))
     for path, table in sites:

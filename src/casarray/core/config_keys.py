@@ -12,6 +12,7 @@ from casarray.core import config
 from casarray.core import config_values as read
 from casarray.core.config import Bind, Mode, Panic, ProbeKind, ReturnPath, UnreadableMapper
 from casarray.core.config_values import Reader
+from casarray.core.kerberos.encryption import WORDS
 
 ROLES = ("client-access", "mailbox")
 
@@ -240,6 +241,52 @@ API = Table(
     ),
 )
 
+KERBEROS = Table(
+    "[kerberos]",
+    config.KerberosSettings,
+    "The shared account: what members read tickets for the array's names with. See [Kerberos](kerberos.md).",
+    (
+        Key(
+            "account",
+            read.read_text,
+            "The account of all arrays that have no `service_account` of their own. Computer accounts end with $.",
+            '"casarray-asa$"',
+            default="none",
+        ),
+        Key(
+            "realm",
+            read.one_or_list_of(
+                read.read_realm, 'write "ldap://dc1.domain.tld", or "kadmin:REALM" for an MIT realm', at_most=16
+            ),
+            "Where the account lives: domain controllers of Active Directory, or an MIT realm by its kadmin.",
+            '["ldap://dc1.domain.tld"]',
+            default="`directory.store`, if that is Active Directory",
+        ),
+        Key(
+            "encryption",
+            read.list_of(read.one_of(WORDS), 'write a list like ["aes256", "aes128"]', at_least=1),
+            "The encryption types of its keys. With `rc4` it is the 28 of Exchange's guides.",
+            '["aes256", "aes128", "rc4"]',
+        ),
+        Key("short_names", read.read_boolean, "Also the array's name without its domain, which some want.", "true"),
+        Key(
+            "lifetime",
+            read.duration(60, 7 * _DAY),
+            "So long a service ticket lives at most in this realm: keys are not rolled twice within it.",
+            '"10h"',
+        ),
+        Key("agent_port", read.read_port, "Where the members' agents listen.", "7135"),
+        Key(
+            "principal",
+            read.read_text,
+            "Who rolls, names and asks the agents. Empty: the keytab's or cache's first.",
+            '"casarray-admin@DOMAIN.TLD"',
+        ),
+        Key("keytab", read.read_file_path, "The keytab with its key.", '"/etc/casarray/admin.keytab"', default="none"),
+        Key("ccache", read.read_text, "A credentials cache that somebody else keeps fresh.", '"FILE:/run/krb5cc"'),
+    ),
+)
+
 SITE = Table(
     "[[site]]",
     config.Site,
@@ -353,6 +400,19 @@ ARRAY = Table(
             read.integer(1, 65535),
             "More connections of one client to the endpoint mapper are refused.",
             "256",
+        ),
+        Key(
+            "service_account",
+            read.read_text,
+            "The shared account whose keys its members hold, if not that of `[kerberos]`.",
+            '"cas-asa$"',
+            default="`kerberos.account`",
+        ),
+        Key(
+            "published",
+            read.list_of(read.read_fqdn, 'write a list of names, like ["mail.domain.tld"]', at_most=64),
+            "Further names that its web and mail services are reached by, for tickets and certificates.",
+            '["mail.domain.tld", "autodiscover.domain.tld"]',
         ),
     ),
 )
@@ -474,13 +534,14 @@ SERVER = Table(
     ),
 )
 
-TABLES = (GATEWAY, DIRECTORY, API, SITE, ARRAY, HEALTH, SERVICE, SERVER)
+TABLES = (GATEWAY, DIRECTORY, API, KERBEROS, SITE, ARRAY, HEALTH, SERVICE, SERVER)
 
 #: What may stand at the top of the file, and inside an array beside its keys.
 TOP: Mapping[str, Table] = {
     "gateway": GATEWAY,
     "directory": DIRECTORY,
     "api": API,
+    "kerberos": KERBEROS,
     "site": SITE,
     "array": ARRAY,
     "server": SERVER,

@@ -11,6 +11,7 @@ from casarray.core.config import (
     Config,
     DirectorySettings,
     Gateway,
+    KerberosSettings,
     ProbeKind,
     ReturnPath,
     Server,
@@ -31,6 +32,7 @@ class Draft:
     gateway: Gateway
     directory: DirectorySettings = field(default_factory=DirectorySettings)
     api: ApiSettings = field(default_factory=ApiSettings)
+    kerberos: KerberosSettings = field(default_factory=KerberosSettings)
     sites: list[tuple[Path, Site]] = field(default_factory=list)
     arrays: list[tuple[Path, Array]] = field(default_factory=list)
     servers: list[tuple[Path, Server]] = field(default_factory=list)
@@ -46,6 +48,7 @@ class Draft:
             tuple(server for _, server in self.servers),
             self.directory,
             self.api,
+            self.kerberos,
         )
 
 

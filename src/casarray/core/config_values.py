@@ -325,6 +325,7 @@ def read_endpoint(value: object, path: Path, report: Report) -> str | None:
 
 
 _STORES = re.compile(r"file|embedded|memory:|sqlite:.+|ldaps?://[A-Za-z0-9_.\[\]:-]+/?")
+_REALMS = re.compile(r"ldaps?://[A-Za-z0-9_.\[\]:-]+/?|kadmin:[A-Za-z0-9._-]{1,255}")
 
 
 def read_store(value: object, path: Path, report: Report) -> str | None:
@@ -334,6 +335,16 @@ def read_store(value: object, path: Path, report: Report) -> str | None:
     if text is None or _STORES.fullmatch(text):
         return text
     report.wrong(path, f"{show(text)} is no place for a directory", right)
+    return None
+
+
+def read_realm(value: object, path: Path, report: Report) -> str | None:
+    """Where a shared account lives."""
+    right = 'write "ldap://dc1.domain.tld", or "kadmin:REALM" for an MIT realm'
+    text = _text(value, path, report, right)
+    if text is None or _REALMS.fullmatch(text):
+        return text
+    report.wrong(path, f"{show(text)} is no place for a shared account", right)
     return None
 
 

@@ -22,7 +22,9 @@ from casarray.core.forwarding.table import Address
 if TYPE_CHECKING:
     from casarray.app.directory import DirectoryService
     from casarray.app.fixed_ports import Progress
+    from casarray.app.kerberos.ports import Agents, Realm
     from casarray.app.stores import DirectoryStore
+    from casarray.core.config import KerberosSettings
     from casarray.core.fixed_ports.asking import Answers
     from casarray.core.fixed_ports.subject import Subject
     from casarray.core.survey import Offer
@@ -43,6 +45,18 @@ def _no_asker(
     raise Unavailable("no endpoint mapper can be asked from here")
 
 
+def _no_realm() -> "Realm":
+    raise Unavailable("no realm can be reached from here")
+
+
+def _no_agents() -> "Agents":
+    raise Unavailable("no agents can be reached from here")
+
+
+def _no_kerberos() -> "KerberosSettings":
+    raise Unavailable("there is no configuration here")
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The outside of the command line."""
@@ -58,6 +72,9 @@ class World:
     open_store: Callable[[str | None], "DirectoryStore"] = _no_store  # a store's name, or the configuration's
     # arrays, seconds for each server, whom to tell how far it is -> what each server's endpoint mapper says
     ask_ports: "Callable[[Sequence[Subject], float, Callable[[Progress], None]], Sequence[Answers]]" = _no_asker
+    kerberos: "Callable[[], KerberosSettings]" = _no_kerberos  # of the usual configuration
+    open_realm: "Callable[[], Realm]" = _no_realm
+    agents: "Callable[[], Agents]" = _no_agents
 
 
 def world(context: typer.Context) -> World:

@@ -1,0 +1,1 @@
+"""Kerberos outside: realms, agents on the members, keytabs, tickets."""

@@ -1,0 +1,1 @@
+"""What administrators do with the shared account: make it, name it, roll it, prove it."""
