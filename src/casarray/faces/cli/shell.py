@@ -16,10 +16,10 @@ import typer
 from casarray.core.errors import CasarrayError, Conflict, Denied, NotFound
 from casarray.faces.cli.directory_options import Store
 from casarray.faces.cli.options import AsJson
-from casarray.faces.cli.world import service
+from casarray.faces.cli.world import desk
 
 if TYPE_CHECKING:
-    from casarray.app.directory import DirectoryService
+    from casarray.app.kerberos.desk import Desk
     from casarray.core.shell.cmdlet import Value
     from casarray.core.shell.registry import Registry
 
@@ -56,7 +56,7 @@ def shell(
     text = command if command is not None else None if file is None else _script(file)
     if text is None and not _is_person():
         text = _script("-")
-    commands = _registry(service(context, store))
+    commands = _registry(desk(context, store))
     try:
         code = _prompt(commands, as_json=as_json) if text is None else _run(commands, text, file, as_json=as_json)
     finally:
@@ -68,10 +68,13 @@ def _is_person() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def _registry(directory: "DirectoryService") -> "Registry":
+def _registry(desk_: "Desk") -> "Registry":
     from casarray.app.cmdlets import exchange_cmdlets  # noqa: PLC0415 - only what the command needs
+    from casarray.app.cmdlets.kerberos import kerberos_cmdlets  # noqa: PLC0415 - as above
     from casarray.core.directory.model import Kind  # noqa: PLC0415 - as above
     from casarray.core.shell.registry import Registry  # noqa: PLC0415 - as above
+
+    directory = desk_.directory
 
     def names(kind: str) -> Sequence[str]:
         try:
@@ -79,7 +82,12 @@ def _registry(directory: "DirectoryService") -> "Registry":
         except (CasarrayError, ValueError):  # completion is no place to complain
             return ()
 
-    return Registry(exchange_cmdlets(directory), names, directory.store.name, directory.store.close)
+    def close() -> None:
+        desk_.close()
+        directory.store.close()
+
+    cmdlets = (*exchange_cmdlets(directory), *kerberos_cmdlets(desk_))
+    return Registry(cmdlets, names, directory.store.name, close)
 
 
 def _run(commands: "Registry", text: str, file: str | None, *, as_json: bool) -> int:

@@ -22,6 +22,7 @@ from casarray.core.forwarding.table import Address
 if TYPE_CHECKING:
     from casarray.app.directory import DirectoryService
     from casarray.app.fixed_ports import Progress
+    from casarray.app.kerberos.desk import Desk
     from casarray.app.kerberos.ports import Agents, Realm
     from casarray.app.stores import DirectoryStore
     from casarray.core.config import KerberosSettings
@@ -96,6 +97,14 @@ def service(context: typer.Context, store: str | None) -> "DirectoryService":
 
     around = world(context)
     return DirectoryService(around.open_store(store), who(around))
+
+
+def desk(context: typer.Context, store: str | None = None) -> "Desk":
+    """What commands around the shared account work with."""
+    from casarray.app.kerberos.desk import Desk  # noqa: PLC0415 - only what the command needs
+
+    around = world(context)
+    return Desk(service(context, store), around.kerberos, around.open_realm, around.agents)
 
 
 def who(around: World) -> str:

@@ -1,0 +1,62 @@
+"""Everything that the use cases of the shared account work with, each opened when it is first needed."""
+
+from collections.abc import Callable
+
+from casarray.app.directory import DirectoryService
+from casarray.app.kerberos.ports import Agents, Realm
+from casarray.core.config import KerberosSettings
+from casarray.core.kerberos.shares import Share, share_of, shares
+
+
+class Desk:
+    """One administrator: the directory with the arrays, the realm with the accounts, the members' agents."""
+
+    def __init__(
+        self,
+        directory: DirectoryService,
+        settings: Callable[[], KerberosSettings],
+        open_realm: Callable[[], Realm],
+        agents: Callable[[], Agents],
+    ) -> None:
+        self.directory = directory
+        self._read_settings = settings
+        self._open_realm = open_realm
+        self._open_agents = agents
+        self._settings: KerberosSettings | None = None
+        self._realm: Realm | None = None
+        self._agents: Agents | None = None
+
+    @property
+    def settings(self) -> KerberosSettings:
+        """The `[kerberos]` table."""
+        if self._settings is None:
+            self._settings = self._read_settings()
+        return self._settings
+
+    @property
+    def realm(self) -> Realm:
+        """The realm, connected. `ConfigError` if the configuration does not say where it is."""
+        if self._realm is None:
+            self._realm = self._open_realm()
+        return self._realm
+
+    @property
+    def agents(self) -> Agents:
+        """The way to the members' agents."""
+        if self._agents is None:
+            self._agents = self._open_agents()
+        return self._agents
+
+    def shares(self) -> tuple[Share, ...]:
+        """Which arrays use which account, by the directory as it is now."""
+        return shares(self.directory.directory(), self.settings)
+
+    def share_of(self, account: str) -> Share:
+        """The one of that account. `NotFound` says how an array gets one."""
+        return share_of(self.directory.directory(), self.settings, account)
+
+    def close(self) -> None:
+        """Let go of the realm. Twice is once."""
+        if self._realm is not None:
+            self._realm.close()
+            self._realm = None
