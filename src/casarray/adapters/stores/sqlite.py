@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from casarray.adapters.stores.sqlite_transaction import transaction
 from casarray.app.ports import ServerWish
 from casarray.core.config import Wish
 from casarray.core.errors import Denied, Unavailable
@@ -70,13 +71,8 @@ class SqliteState:
 
     def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 self._db.executemany(statement, rows)
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise Unavailable(f"{self._path} could not be written: {error}") from error
 

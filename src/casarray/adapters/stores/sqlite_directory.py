@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from casarray.adapters.stores.memory_directory import identified
+from casarray.adapters.stores.sqlite_transaction import transaction
 from casarray.app.stores import Entry, Note, Snapshot
 from casarray.core.directory.changes import Change, as_json, check_expected, of_json
 from casarray.core.directory.model import Directory, Kind, key
@@ -92,7 +93,7 @@ class SqliteDirectory:
                 f"{self._path} was written by a newer casarray (its version is {version}): update this one"
             )
         while version < len(MIGRATIONS):
-            with _transaction(db):
+            with transaction(db):
                 (version,) = db.execute("PRAGMA user_version").fetchone()  # somebody else may have been faster
                 if version < len(MIGRATIONS):
                     for statement in MIGRATIONS[version].split(";\n"):
@@ -111,7 +112,7 @@ class SqliteDirectory:
                 raise Unavailable(f"{self._path} holds something that cannot be read: {error}") from error
 
     def read(self) -> Snapshot:
-        with self._translated("read"), _transaction(self._db, "BEGIN"):  # one state, whoever writes meanwhile
+        with self._translated("read"), transaction(self._db, "BEGIN"):  # one state, whoever writes meanwhile
             about = dict(self._db.execute("SELECT name, value FROM about"))
             seen, revision = self._seen, about["revision"]
             if seen is None or int(revision) < int(seen.revision):  # an older file was put back
@@ -141,7 +142,7 @@ class SqliteDirectory:
             return str(revision)
 
     def change(self, snapshot: Snapshot, changes: Sequence[Change], note: Note) -> None:
-        with self._translated("written"), _transaction(self._db):
+        with self._translated("written"), transaction(self._db):
             ((revision,),) = self._db.execute("SELECT value FROM about WHERE name = 'revision'").fetchall()
             if revision != snapshot.revision:
                 raise MovedOn("the directory was changed by somebody else meanwhile; look at it again and repeat")
@@ -185,18 +186,6 @@ def _turn_to_wal(db: sqlite3.Connection) -> None:
             if not _is_busy(error) or time.monotonic() > until:
                 raise
             time.sleep(0.02)
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    db.execute(begin)
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # a full disk makes SQLite roll back by itself
-            db.execute("ROLLBACK")
-        raise
 
 
 def _storable(typed: str) -> str:
