@@ -327,3 +327,36 @@ class DomainController:
         if not path.exists():
             self._tool("samba-tool", "domain", "exportkeytab", str(path), f"--principal={user}", f"-s{self._conf}")
         return path
+
+    # Machines.
+
+    def add_machine(self, name: str, *names: str) -> Path:
+        """A server that has joined: its computer account with host/ names (and these), AES keys; returns its keytab.
+
+        The keytab has the keys under ``NAME$`` and ``host/name.domain``.
+        """
+        fqdn = f"{name}.{self.domain}".lower()
+        account = f"{name.upper()}$"
+        own = [f"{service}/{host}" for service in ("host", "RestrictedKrbHost") for host in (fqdn, name.upper())]
+        secret = b64encode(secrets.token_urlsafe(32).encode("utf-16-le")).decode()
+        lines = [
+            f"dn: CN={name.upper()},CN=Computers,{self.base}",
+            "changetype: add",
+            "objectClass: computer",
+            f"sAMAccountName: {account}",
+            "userAccountControl: 4096",
+            f"dNSHostName: {fqdn}",
+            *(f"servicePrincipalName: {spn}" for spn in [*own, *names]),
+            "msDS-SupportedEncryptionTypes: 24",
+            f"clearTextPassword:: {secret}",
+        ]
+        self.load("\n".join(lines) + "\n")
+        path = self.folder / f"private/{name.lower()}.machine.keytab"
+        path.unlink(missing_ok=True)
+        return self.export(path, account, f"host/{fqdn}")
+
+    def export(self, path: Path, *principals: str) -> Path:
+        """Add the keys of these to a keytab, as the domain controller has them now."""
+        for principal in principals:
+            self._tool("samba-tool", "domain", "exportkeytab", str(path), f"--principal={principal}", f"-s{self._conf}")
+        return path
