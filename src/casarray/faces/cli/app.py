@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from casarray.core.errors import CasarrayError
 from casarray.faces.cli import (
+    account,
     array,
     begin,
     completion,
@@ -97,6 +98,7 @@ cli.add_typer(server.commands, name="server")
 cli.add_typer(database.commands, name="database")
 cli.add_typer(dag.commands, name="dag")
 cli.add_typer(site.commands, name="site")
+cli.add_typer(account.commands, name="account")
 directory.add_to(cli)
 cli.add_typer(ports.commands, name="ports")
 shell.add_to(cli)
