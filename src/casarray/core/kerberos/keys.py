@@ -82,7 +82,8 @@ class HeldGeneration:
 
     number: int
     pending: bool
-    checks: tuple[str, ...]  # "aes256 3 0123456789abcdef" of each key, sorted
+    checks: tuple[str, ...]  # "aes256 3 * 0123456789abcdef" of each key, sorted
+    made: float = 0.0  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def told(holding: Holding) -> Held:
         holding.account,
         holding.realm,
         holding.names,
-        tuple(HeldGeneration(one.number, one.pending, checks(one)) for one in holding.generations),
+        tuple(HeldGeneration(one.number, one.pending, checks(one), one.made) for one in holding.generations),
     )
 
 
