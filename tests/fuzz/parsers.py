@@ -20,6 +20,7 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 from tests.core.dcerpc.conftest import read_capture
+from tests.core.kerberos.tokens import client_token
 
 from casarray.core.config import ProbeKind, Service
 from casarray.core.dcerpc import interfaces
@@ -48,6 +49,8 @@ from casarray.core.gateway.layer import Close
 from casarray.core.health.certificate import expires
 from casarray.core.health.conversation import Answer, Ask, Failure, Talk
 from casarray.core.health.probes import Target, conversation
+from casarray.core.kerberos.keytab import KeytabEntry, read_keytab, write_keytab
+from casarray.core.kerberos.tickets import Mechanism, mechanism_of, ticket_of
 
 CAPTURES = ("mapper_bind", "mapper_bind_ack", "ept_map_emsmdb", "ept_map_emsmdb_reply", "ept_map_nothing_reply")
 BIND, BIND_ACK, MAP, ANSWER, NOTHING = (read_capture(name) for name in CAPTURES)
@@ -155,6 +158,22 @@ def _conversation(service: Service) -> Callable[[bytes], None]:
     return feed
 
 
+def _keytab(data: bytes) -> None:
+    """What was read and is written again reads the same."""
+    entries = read_keytab(data)
+    assert read_keytab(write_keytab(entries)) == entries
+
+
+def _token(data: bytes) -> None:
+    """Whatever has a ticket is of Kerberos."""
+    mechanism = mechanism_of(data)
+    try:
+        ticket_of(data)
+    except WireError:
+        return
+    assert mechanism is Mechanism.KERBEROS
+
+
 def _answers() -> Iterator[bytes]:
     """What servers send, right."""
     yield from (BIND_ACK, ANSWER, NOTHING, BIND_ACK + ANSWER)
@@ -190,6 +209,9 @@ HTTP = (
 )
 MAIL = (b"* OK ready\r\n", b"+OK ready\r\n", b"220-a\r\n220 b\r\n250-c\r\n250 d\r\n")
 DER = (bytes.fromhex("3082000a3003020101300302010130") + b"170d" + b"261122000000Z",)
+ENTRY = KeytabEntry(("http", "cas"), "LAB", 1, 0, 261, 18, bytes(32))
+KEYTABS = (write_keytab([]), write_keytab([ENTRY, ENTRY]), write_keytab([ENTRY]) + b"\xff\xff\xff\xfe\0\0")
+TOKENS = (client_token(), client_token(framed=False), client_token(spnego=True), b"NTLMSSP\0\1\0\0\0")
 
 PARSERS: Mapping[str, Parser] = {
     "pdu": Parser(_or_wire_error(_pdu), ANSWERS + QUESTIONS),
@@ -206,6 +228,8 @@ PARSERS: Mapping[str, Parser] = {
     "probe pop3": Parser(_conversation(Service("pop3", 110, "mail", ProbeKind.POP3)), MAIL),
     "probe smtp": Parser(_conversation(Service("smtp", 25, "mail", ProbeKind.SMTP)), MAIL),
     "certificate": Parser(expires, DER),
+    "keytab": Parser(_or_wire_error(_keytab), KEYTABS),
+    "token": Parser(_token, TOKENS),
 }
 
 
