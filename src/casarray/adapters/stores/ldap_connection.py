@@ -160,7 +160,7 @@ class Connection:
             if "objectGUID" in values:
                 yield str(UUID(bytes_le=values["objectGUID"][0]))
 
-    def add(self, dn: str, values: Mapping[str, Sequence[str]]) -> None:
+    def add(self, dn: str, values: Mapping[str, Sequence[str | bytes]]) -> None:
         """Make an object."""
         with translated(f"create {dn}"):
             self._wait(self._handle.add_ext(dn, [(name, _octets(found)) for name, found in values.items()]))
@@ -172,6 +172,12 @@ class Connection:
             changes += [(ldap.MOD_DELETE, name, _octets(gone))] if gone else []
             changes += [(ldap.MOD_ADD, name, _octets(come))] if come else []
         with translated(f"change {', '.join(name for name, _, _ in edits)} of {dn}"):
+            self._wait(self._handle.modify_ext(dn, changes))
+
+    def replace(self, dn: str, values: Mapping[str, Sequence[str | bytes]]) -> None:
+        """Give attributes these values, whatever they had; none takes the attribute away."""
+        changes = [(ldap.MOD_REPLACE, name, _octets(found) or None) for name, found in values.items()]
+        with translated(f"change {', '.join(values)} of {dn}"):
             self._wait(self._handle.modify_ext(dn, changes))
 
     def rename(self, dn: str, rdn: str) -> None:
@@ -193,8 +199,8 @@ class Connection:
             self._handle.unbind_ext()
 
 
-def _octets(values: Sequence[str]) -> list[bytes]:
-    return [value.encode() for value in values]
+def _octets(values: Sequence[str | bytes]) -> list[bytes]:
+    return [value.encode() if isinstance(value, str) else value for value in values]
 
 
 class Connector:

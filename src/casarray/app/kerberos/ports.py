@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from casarray.core.kerberos.account import Account, AccountKind, Owner
 from casarray.core.kerberos.encryption import Enctype
@@ -53,6 +53,13 @@ class Realm(Protocol):
 
     def close(self) -> None:
         """Let go of it. Twice is once."""
+
+
+@runtime_checkable
+class Remarks(Protocol):
+    """A realm that has something to say about how it looked: that no global catalogue answered, for example."""
+
+    remarks: list[str]  # a sentence each
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,9 @@ class Account:
     password_expires: bool = False
     seen_at: float | None = None  # last logon, as far as it is replicated
     description: str = ""
+    domain_controller: bool = False  # SERVER_TRUST_ACCOUNT: it is a machine, and the wrong one
+    must_change: bool = False  # a user that is to choose a new password when it logs on next
+    delegates: bool = False  # TRUSTED_FOR_DELEGATION: clients hand their own tickets over to who has its keys
 
     @property
     def domain(self) -> str:
