@@ -6,7 +6,7 @@ for as long as it lives.
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def main() -> None:
         kerberos=_kerberos,
         open_realm=_open_realm,
         agents=_agents,
+        profile=_profile,
+        canonical=_canonical,
     )
     cli(obj=world, prog_name="casarray")
 
@@ -86,6 +88,16 @@ def _usual() -> "Config":
 
 def _kerberos() -> "KerberosSettings":
     return _usual().kerberos
+
+
+def _profile() -> str:
+    return _usual().directory.profile
+
+
+def _canonical(names: Collection[str]) -> Mapping[str, str]:
+    from casarray.adapters.dns import canonical  # noqa: PLC0415 - only what the command needs
+
+    return canonical(names)
 
 
 def _open_realm() -> "Realm":

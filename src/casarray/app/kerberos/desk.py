@@ -1,11 +1,24 @@
 """Everything that the use cases of the shared account work with, each opened when it is first needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from casarray.app.directory import DirectoryService
-from casarray.app.kerberos.ports import Agents, Realm
-from casarray.core.config import KerberosSettings
+from casarray.app.kerberos.ports import Agents, Realm, Remarks
+from casarray.core.config import DirectorySettings, KerberosSettings
 from casarray.core.kerberos.shares import Share, share_of, shares
+
+Canonical = Callable[[Collection[str]], Mapping[str, str]]
+"""Names -> those that are aliases in DNS, each with the name it leads to."""
+
+
+def usual_profile() -> str:
+    """What arrays offer that name no profile, unless the configuration says otherwise."""
+    return DirectorySettings().profile
+
+
+def no_aliases(_names: Collection[str]) -> Mapping[str, str]:
+    """Where no DNS can be asked."""
+    return {}
 
 
 class Desk:
@@ -17,11 +30,16 @@ class Desk:
         settings: Callable[[], KerberosSettings],
         open_realm: Callable[[], Realm],
         agents: Callable[[], Agents],
+        *,
+        profile: Callable[[], str] = usual_profile,
+        canonical: Canonical = no_aliases,
     ) -> None:
         self.directory = directory
         self._read_settings = settings
         self._open_realm = open_realm
         self._open_agents = agents
+        self._read_profile = profile
+        self.canonical = canonical
         self._settings: KerberosSettings | None = None
         self._realm: Realm | None = None
         self._agents: Agents | None = None
@@ -34,11 +52,21 @@ class Desk:
         return self._settings
 
     @property
+    def profile(self) -> str:
+        """That of arrays which name none."""
+        return self._read_profile()
+
+    @property
     def realm(self) -> Realm:
         """The realm, connected. `ConfigError` if the configuration does not say where it is."""
         if self._realm is None:
             self._realm = self._open_realm()
         return self._realm
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the realm has to say about how it looked so far, a sentence each, to be shown as warnings."""
+        return tuple(self._realm.remarks) if isinstance(self._realm, Remarks) else ()
 
     @property
     def agents(self) -> Agents:

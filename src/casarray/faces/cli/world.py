@@ -8,7 +8,7 @@ import pwd
 import re
 import socket
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +58,16 @@ def _no_kerberos() -> "KerberosSettings":
     raise Unavailable("there is no configuration here")
 
 
+def _usual_profile() -> str:
+    from casarray.app.kerberos.desk import usual_profile  # noqa: PLC0415 - only what the command needs
+
+    return usual_profile()
+
+
+def _no_aliases(_names: Collection[str]) -> Mapping[str, str]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The outside of the command line."""
@@ -76,6 +86,8 @@ class World:
     kerberos: "Callable[[], KerberosSettings]" = _no_kerberos  # of the usual configuration
     open_realm: "Callable[[], Realm]" = _no_realm
     agents: "Callable[[], Agents]" = _no_agents
+    profile: Callable[[], str] = _usual_profile  # of arrays that name none
+    canonical: Callable[[Collection[str]], Mapping[str, str]] = _no_aliases  # names -> those that are aliases in DNS
 
 
 def world(context: typer.Context) -> World:
@@ -104,7 +116,8 @@ def desk(context: typer.Context, store: str | None = None) -> "Desk":
     from casarray.app.kerberos.desk import Desk  # noqa: PLC0415 - only what the command needs
 
     around = world(context)
-    return Desk(service(context, store), around.kerberos, around.open_realm, around.agents)
+    parts = (service(context, store), around.kerberos, around.open_realm, around.agents)
+    return Desk(*parts, profile=around.profile, canonical=around.canonical)
 
 
 def who(around: World) -> str:
