@@ -18,6 +18,10 @@ with the state as JSON.
     garbage       answers with octets that are no PDU
     state         (without a service) only tells the state
 
+With ``--keytab FILE`` callers may authenticate by Kerberos, with a ticket for any name whose key stands in that file,
+which is read anew for each of them. The state then tells who called last and how, and how many calls each has made;
+those who do not authenticate are served as ever, unless ``--kerberos-only``.
+
 The journal (see `lab.journal`) gets a line for each connection and each call, with the name of the client as soon as a
 call has carried it.
 """
@@ -29,7 +33,8 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, ip_address
@@ -38,7 +43,8 @@ from typing import Any, cast
 
 import uvloop
 
-from casarray.core.dcerpc.association import AssociationGroups, Broken, Call, RpcServer, Send
+from casarray.core.dcerpc.association import ACCESS_DENIED, AssociationGroups, Broken, Call, RpcServer, Send
+from casarray.core.dcerpc.auth import Caller, Security, ServerAuth
 from casarray.core.dcerpc.syntax import NDR, NDR64, Syntax
 from casarray.core.errors import CasarrayError
 from casarray.lab.channel import no_linger
@@ -46,6 +52,7 @@ from casarray.lab.exchange import Answer, Exchange
 from casarray.lab.journal import Journal
 
 SERVICES = ("epm", "ab", "rpc")
+MOST_CALLERS = 1000
 GARBAGE = b"\xffthis is not DCE/RPC\r\n" * 3
 
 
@@ -140,9 +147,16 @@ class Connection(asyncio.Protocol):
             self.transport.write(data)
 
     def _answer(self, call: Call) -> bytes:
+        if self.server.kerberos_only and call.caller is None:
+            self.note("call", call=f"opnum {call.opnum}", id=self.client, fault=ACCESS_DENIED)
+            return call.fault(ACCESS_DENIED, did_not_execute=True)
         answer = self.server.exchange.answer(call)
         self.client = answer.client or self.client
-        self.note("call", call=answer.call, id=self.client, **self._details(answer))
+        details = self._details(answer)
+        if (caller := call.caller) is not None:
+            self.server.heard(caller)
+            details["principal"] = caller.name
+        self.note("call", call=answer.call, id=self.client, **details)
         return call.fault(answer.fault) if answer.fault else call.reply(answer.stub)
 
     def _details(self, answer: Answer) -> dict[str, Any]:
@@ -171,7 +185,13 @@ class LabServer:
         domain: str = "lab.example",
         journal: Journal | None = None,
         transfer: Sequence[Syntax] = (NDR,),
+        security: Callable[[int], Security | None] | None = None,
+        kerberos_only: bool = False,
     ) -> None:
+        self.kerberos_only = kerberos_only
+        self.callers: Counter[str] = Counter()  # calls by authenticated principal
+        self.last_caller: Caller | None = None
+        self._security = security  # opens an acceptor; None: nobody can authenticate
         self.addresses = tuple(addresses)
         self.transfer = tuple(transfer)  # NDR64 first makes a server as 64-bit Windows is one
         wanted = {"epm": 135, "ab": 0, "rpc": 0} | (ports or {})
@@ -188,7 +208,14 @@ class LabServer:
             transfer=self.transfer,
             groups=self._groups,
             secondary_address=str(service.port),
+            auth=None if self._security is None else ServerAuth(self._security),
         )
+
+    def heard(self, caller: Caller) -> None:
+        """A call of somebody who has proven who that is."""
+        self.last_caller = caller
+        if caller.name in self.callers or len(self.callers) < MOST_CALLERS:
+            self.callers[caller.name] += 1
 
     async def start(self) -> None:
         """Listen on all services."""
@@ -236,6 +263,7 @@ class LabServer:
             "name": self.exchange.name,
             "handles": self.exchange.open_handles,
             "lookups": self.exchange.open_lookups,
+            **self._kerberos_state(),
             "services": {
                 service.name: {
                     "port": service.port,
@@ -244,6 +272,19 @@ class LabServer:
                 }
                 for service in self.services.values()
             },
+        }
+
+    def _kerberos_state(self) -> dict[str, Any]:
+        if self._security is None:
+            return {}
+        last = self.last_caller
+        return {
+            "kerberos": {
+                "only": self.kerberos_only,
+                "callers": dict(self.callers),
+                "last": last
+                and {"principal": last.name, "mechanism": last.mechanism, "level": last.level.name.lower()},
+            }
         }
 
     async def obey(self, line: str) -> dict[str, Any]:
@@ -293,7 +334,14 @@ async def serve(arguments: argparse.Namespace) -> None:
     ports = {service: getattr(arguments, f"{service}_port") for service in SERVICES}
     transfer = (NDR64, NDR) if arguments.ndr64 else (NDR,)
     server = LabServer(
-        arguments.name, arguments.address, ports, domain=arguments.domain, journal=journal, transfer=transfer
+        arguments.name,
+        arguments.address,
+        ports,
+        domain=arguments.domain,
+        journal=journal,
+        transfer=transfer,
+        security=_security(arguments.keytab),
+        kerberos_only=arguments.kerberos_only,
     )
     over = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
@@ -316,6 +364,15 @@ async def serve(arguments: argparse.Namespace) -> None:
     journal.close()
 
 
+def _security(keytab: Path | None) -> Callable[[int], Security | None] | None:
+    """What opens acceptors from that keytab."""
+    if keytab is None:
+        return None
+    from casarray.adapters.kerberos.rpc_security import Acceptors  # noqa: PLC0415 - its library is an extra
+
+    return Acceptors(keytab).accept
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="casarray.lab.server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -329,6 +386,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ab-port", type=int, default=0, help="RFR and NSPI; 0 = dynamic")
     parser.add_argument("--rpc-port", type=int, default=0, help="EMSMDB; 0 = dynamic")
     parser.add_argument("--ndr64", action="store_true", help="prefer NDR64, as 64-bit Windows does")
+    parser.add_argument("--keytab", type=Path, help="take Kerberos tickets for the names in this keytab")
+    parser.add_argument("--kerberos-only", action="store_true", help="deny calls of who has not authenticated")
     parser.add_argument("--journal", type=Path, help="append one JSON object a line")
     parser.add_argument("--control", type=Path, help="path of the control socket")
     parser.add_argument("--fault", action="append", default=[], metavar="LINE", help='begin with "rpc hang-accept"')

@@ -14,15 +14,16 @@ from casarray.core.dcerpc.client import (
     RpcClient,
     ShutdownAsked,
 )
+from casarray.core.dcerpc.groups import AssociationGroups
 from casarray.core.dcerpc.server import (
     ACCESS_DENIED,
     BAD_STUB_DATA,
     CONTEXT_MISMATCH,
     OP_RANGE_ERROR,
     PROTOCOL_ERROR,
+    SECURITY_ERROR,
     SERVER_TOO_BUSY,
     UNKNOWN_INTERFACE,
-    AssociationGroups,
     Call,
     Cancelled,
     Handler,
@@ -40,6 +41,7 @@ __all__ = [
     "CONTEXT_MISMATCH",
     "OP_RANGE_ERROR",
     "PROTOCOL_ERROR",
+    "SECURITY_ERROR",
     "SERVER_TOO_BUSY",
     "UNKNOWN_INTERFACE",
     "AssociationGroups",

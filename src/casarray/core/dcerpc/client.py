@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from casarray.core.dcerpc.auth import Protection
 from casarray.core.dcerpc.cursor import Order
 from casarray.core.dcerpc.fragments import MAX_REQUEST, Joiner, split
 from casarray.core.dcerpc.pdu import (
     CONCURRENT_MULTIPLEXING,
     DEFAULT_FRAGMENT,
     DID_NOT_EXECUTE,
+    HEADER_SIGNING,
     SMALLEST_FRAGMENT,
     WHOLE,
     AlterContext,
@@ -40,7 +42,7 @@ from casarray.core.dcerpc.pdu import (
 )
 from casarray.core.dcerpc.syntax import NDR, NDR64, Syntax, feature_negotiation
 from casarray.core.dcerpc.turns import FROM_SERVER, State, step
-from casarray.core.errors import OutOfTurn, WireError
+from casarray.core.errors import Denied, OutOfTurn, WireError
 
 MAX_OUTSTANDING: Final = 256
 
@@ -49,7 +51,7 @@ MAX_OUTSTANDING: Final = 256
 class Broken:
     """The last event there is: these bytes cannot be right, or came out of turn. Close the connection."""
 
-    error: WireError | OutOfTurn
+    error: WireError | OutOfTurn | Denied
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Bound:
     results: tuple[ContextResult, ...]
     group_id: int
     auth: Auth | None = None  # the server's leg of the authentication
+    header_signing: bool = False  # whether the server signs headers, as the bind asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class RpcClient:
         self.state = State.IDLE
         self.group_id = 0
         self.last_call_id = 0  # of the bind, alter_context or call made last
+        self.protection: Protection | None = None  # what calls get from now on, once somebody has authenticated
         self._order: Order = order
         self._max_fragment = max_fragment
         self._max_xmit = max_fragment
@@ -131,6 +135,7 @@ class RpcClient:
         features: int | None = None,
         group_id: int = 0,
         auth: Auth | None = None,
+        header_signing: bool = False,
     ) -> bytes:
         """Open the association: each interface in each transfer syntax is a context of its own, as Windows does it.
 
@@ -143,7 +148,7 @@ class RpcClient:
             self._next_context += 1
         bind = Bind(
             call_id=self._new_call_id(),
-            flags=WHOLE | CONCURRENT_MULTIPLEXING,
+            flags=WHOLE | CONCURRENT_MULTIPLEXING | (HEADER_SIGNING if header_signing else 0),
             order=self._order,
             auth=auth,
             contexts=offered,
@@ -199,7 +204,10 @@ class RpcClient:
             object=object,
         )
         self._calls[request.call_id] = transfer == NDR64
-        return b"".join(fragment.encode() for fragment in split(request, self._max_xmit))
+        if (protection := self.protection) is None:
+            return b"".join(fragment.encode() for fragment in split(request, self._max_xmit))
+        marked = protection.mark(request)
+        return b"".join(protection.protect(fragment) for fragment in split(marked, self._max_xmit))
 
     def cancel(self, call_id: int) -> bytes:
         """Ask the server not to finish a call; it is still answered."""
@@ -222,7 +230,7 @@ class RpcClient:
         try:
             while (pdu := take_pdu(self._unread, self._max_fragment)) is not None:
                 self._on(pdu, events)
-        except (WireError, OutOfTurn) as error:
+        except (WireError, OutOfTurn, Denied) as error:
             self.state = State.CLOSED
             self._unread.clear()
             self._joiner.drop()
@@ -254,6 +262,8 @@ class RpcClient:
     def _on_response(self, pdu: Response, events: list[ClientEvent]) -> None:
         if pdu.call_id not in self._calls:
             raise OutOfTurn(f"an answer to call {pdu.call_id}, which was not made")
+        if self.protection is not None:
+            pdu = self.protection.reveal(pdu)
         if (whole := self._joiner.add(pdu)) is not None:
             ndr64 = self._calls.pop(whole.call_id)
             if whole.call_id in self._orphans:
@@ -292,7 +302,7 @@ class RpcClient:
         if not isinstance(pdu, AlterContextResponse):
             self._max_xmit = max(min(self._max_fragment, pdu.max_recv), SMALLEST_FRAGMENT)
             self.group_id = pdu.group_id
-        events.append(Bound(pdu.results, pdu.group_id, pdu.auth))
+        events.append(Bound(pdu.results, pdu.group_id, pdu.auth, bool(pdu.flags & HEADER_SIGNING)))
 
     def _answered_offer(self, pdu: Pdu) -> tuple[Context, ...]:
         offered = self._offers.pop(pdu.call_id, None)

@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from casarray.core.dcerpc.auth import Caller, ServerAuth
 from casarray.core.dcerpc.client import Broken
 from casarray.core.dcerpc.cursor import Order
 from casarray.core.dcerpc.fragments import MAX_REQUEST, Joiner, split
+from casarray.core.dcerpc.groups import AssociationGroups
 from casarray.core.dcerpc.interfaces.mgmt import (
     INQ_IF_IDS,
     IS_SERVER_LISTENING,
@@ -34,6 +36,7 @@ from casarray.core.dcerpc.pdu import (
     CONCURRENT_MULTIPLEXING,
     DEFAULT_FRAGMENT,
     DID_NOT_EXECUTE,
+    HEADER_SIGNING,
     HEADER_SIZE,
     MAYBE,
     SMALLEST_FRAGMENT,
@@ -61,10 +64,11 @@ from casarray.core.dcerpc.pdu import (
 )
 from casarray.core.dcerpc.syntax import KEEP_ON_ORPHAN, NDR, NDR64, NO_SYNTAX, Syntax
 from casarray.core.dcerpc.turns import FROM_CLIENT, State, step
-from casarray.core.errors import OutOfTurn, WireError
+from casarray.core.errors import Denied, OutOfTurn, WireError
 
 # Statuses of a fault. [C706] appendices E and N.2 (nca_s_*), [MS-ERREF].
 ACCESS_DENIED: Final = 0x00000005
+SECURITY_ERROR: Final = 0x00000721  # a token that is not right
 BAD_STUB_DATA: Final = 0x000006F7
 OP_RANGE_ERROR: Final = 0x1C010002
 UNKNOWN_INTERFACE: Final = 0x1C010003
@@ -148,47 +152,27 @@ class Call:
         """The association group, for which context handles are valid."""
         return self._server.group_id
 
+    @property
+    def caller(self) -> Caller | None:
+        """Who calls, where the connection is authenticated by a `ServerAuth`."""
+        return self._server.caller
+
     def reply(self, stub: bytes) -> bytes:
         """The answer as octets, in as many fragments as it takes; nothing when the client wants none (any more)."""
         if not self._server._finish(self):
             return b""
         response = Response(call_id=self.call_id, order=self.order, context_id=self._request.context_id, stub=stub)
-        return b"".join(piece.encode() for piece in split(response, self._server.max_xmit))
+        return self._server._encode(response)
 
     def fault(self, status: int, *, did_not_execute: bool = False) -> bytes:
         """A fault as octets; nothing when the client wants no answer (any more)."""
         if not self._server._finish(self):
             return b""
-        return _fault(self._request, status, did_not_execute)
+        return _fault(self._request, self._request.context_id, status, did_not_execute)
 
 
 Handler = Callable[[Call], bytes | int]
 ServerEvent = Send | Call | Cancelled | Orphan | Broken
-
-
-class AssociationGroups:
-    """The association groups of one server process; all its connections share one of these. [MS-RPCE] 3.3.1.5.7."""
-
-    def __init__(self, first_id: int = 1) -> None:
-        self._next = first_id
-        self._members: dict[int, int] = {}
-
-    def join(self, group_id: int) -> int | None:
-        """The group's id: a new one for 0, None for one that does not exist (any more)."""
-        if group_id == 0:
-            group_id, self._next = self._next, self._next % 0xFFFFFFFF + 1
-        elif group_id not in self._members:
-            return None
-        self._members[group_id] = self._members.get(group_id, 0) + 1
-        return group_id
-
-    def leave(self, group_id: int) -> bool:
-        """One connection less; whether it was the last one, so that the group's context handles are run down."""
-        left = self._members.get(group_id, 0) - 1
-        if left > 0:
-            self._members[group_id] = left
-            return False
-        return self._members.pop(group_id, None) is not None
 
 
 class RpcServer:
@@ -197,7 +181,8 @@ class RpcServer:
     ``interfaces`` are those it has, with the function that answers each (not needed for `receive`). ``transfer`` are
     the transfer syntaxes it speaks, best first; a client gets at most one of them for an interface. The management
     interface is answered here unless it is among ``interfaces``. Memory: one PDU, one call of at most ``limit`` octets,
-    ``max_outstanding`` calls.
+    ``max_outstanding`` calls. ``auth`` authenticates callers and protects their calls; ``authenticate`` only answers
+    tokens, and calls are taken as they come. Without either, a bind that brings a token is refused.
     """
 
     def __init__(
@@ -212,6 +197,7 @@ class RpcServer:
         limit: int = MAX_REQUEST,
         max_outstanding: int = MAX_OUTSTANDING,
         authenticate: Callable[[Auth], Auth | None] | None = None,
+        auth: ServerAuth | None = None,
     ) -> None:
         self.state = State.IDLE
         self.group_id = 0
@@ -226,6 +212,7 @@ class RpcServer:
         self._max_recv = max_fragment
         self._max_outstanding = max_outstanding
         self._authenticate = authenticate
+        self._auth = auth
         self._unread = bytearray()
         self._joiner = Joiner(limit)
         self._contexts: dict[int, tuple[Syntax, Syntax]] = {}  # context id -> interface, transfer syntax
@@ -240,6 +227,11 @@ class RpcServer:
     def outstanding(self) -> int:
         """Calls that wait for their answer."""
         return len(self._calls)
+
+    @property
+    def caller(self) -> Caller | None:
+        """Who has bound, as far as that is proven."""
+        return None if self._auth is None else self._auth.caller
 
     def serve(self, data: bytes) -> bytes:
         """Take in bytes and answer every call at once by the interfaces' functions."""
@@ -271,7 +263,7 @@ class RpcServer:
         try:
             while (pdu := take_pdu(self._unread, self._max_recv)) is not None:
                 self._on(pdu, events)
-        except (WireError, OutOfTurn) as error:
+        except (WireError, OutOfTurn, Denied) as error:
             if self.state is State.IDLE and _is_bind_of_another_version(self._unread):
                 events.append(Send(_version_nak(self._unread)))
             self._break(events, error)
@@ -285,7 +277,7 @@ class RpcServer:
         group_id, self.group_id = self.group_id, 0
         return self._groups.leave(group_id) if group_id else False
 
-    def _break(self, events: list[ServerEvent], error: WireError | OutOfTurn) -> None:
+    def _break(self, events: list[ServerEvent], error: WireError | OutOfTurn | Denied) -> None:
         self.state = State.CLOSED
         self._unread.clear()
         self._joiner.drop()
@@ -299,7 +291,7 @@ class RpcServer:
             self.state = step(self.state, pdu.type)
         except OutOfTurn:
             if isinstance(pdu, Request):
-                events.append(Send(_fault(pdu, PROTOCOL_ERROR, True)))
+                events.append(Send(_fault(pdu, pdu.context_id, PROTOCOL_ERROR, True)))
             elif pdu.type is PduType.BIND:
                 events.append(Send(_nak(pdu, NakReason.NOT_SPECIFIED)))
             raise
@@ -311,8 +303,7 @@ class RpcServer:
             case Bind():
                 self._on_bind(pdu, events)
             case Auth3():
-                if pdu.auth is not None and self._authenticate is not None:
-                    self._authenticate(pdu.auth)
+                self._next_leg(pdu)
             case CoCancel():
                 events.append(Cancelled(pdu.call_id))
             case Orphaned():
@@ -322,23 +313,26 @@ class RpcServer:
                 events.append(Orphan(pdu.call_id))
 
     def _on_bind(self, pdu: Bind, events: list[ServerEvent]) -> None:
-        if pdu.auth is not None and self._authenticate is None:
-            self.state = step(self.state, PduType.BIND_NAK)
-            events.append(Send(_nak(pdu, NakReason.AUTHENTICATION_TYPE_NOT_RECOGNIZED)))
+        if pdu.auth is not None and not self._knows(pdu.auth):
+            self._refuse(pdu, NakReason.AUTHENTICATION_TYPE_NOT_RECOGNIZED, events)
             return
+        try:
+            auth = self._next_leg(pdu)
+        except Denied:
+            self._refuse(pdu, NakReason.INVALID_CHECKSUM, events)
+            raise
         group_id = self._groups.join(pdu.group_id)
         if group_id is None:
-            self.state = step(self.state, PduType.BIND_NAK)
-            events.append(Send(_nak(pdu, NakReason.NOT_SPECIFIED)))
+            self._refuse(pdu, NakReason.NOT_SPECIFIED, events)
             return
         self.group_id = group_id
         self.max_xmit = max(min(self._max_fragment, pdu.max_recv), SMALLEST_FRAGMENT)
         self._max_recv = max(min(self._max_fragment, pdu.max_xmit), SMALLEST_FRAGMENT)
         ack = BindAck(
             call_id=pdu.call_id,
-            flags=WHOLE | (pdu.flags & CONCURRENT_MULTIPLEXING),
+            flags=WHOLE | (pdu.flags & CONCURRENT_MULTIPLEXING) | self._signing(),
             order=pdu.order,
-            auth=self._next_leg(pdu.auth),
+            auth=auth,
             max_xmit=self.max_xmit,
             max_recv=self._max_recv,
             group_id=group_id,
@@ -348,11 +342,21 @@ class RpcServer:
         self.state = step(self.state, ack.type)
         events.append(Send(ack.encode()))
 
+    def _refuse(self, bind: Bind, reason: NakReason, events: list[ServerEvent]) -> None:
+        self.state = step(self.state, PduType.BIND_NAK)
+        events.append(Send(_nak(bind, reason)))
+
     def _on_alter(self, pdu: AlterContext, events: list[ServerEvent]) -> None:
+        try:
+            auth = self._next_leg(pdu)
+        except Denied:
+            events.append(Send(_fault(pdu, 0, ACCESS_DENIED, True)))
+            raise
         answer = AlterContextResponse(
             call_id=pdu.call_id,
+            flags=WHOLE | self._signing(),
             order=pdu.order,
-            auth=self._next_leg(pdu.auth),
+            auth=auth,
             max_xmit=self.max_xmit,
             max_recv=self._max_recv,
             group_id=self.group_id,
@@ -361,8 +365,22 @@ class RpcServer:
         self.state = step(self.state, answer.type)
         events.append(Send(answer.encode()))
 
-    def _next_leg(self, auth: Auth | None) -> Auth | None:
-        return None if auth is None or self._authenticate is None else self._authenticate(auth)
+    def _knows(self, auth: Auth) -> bool:
+        return self._authenticate is not None if self._auth is None else self._auth.knows(auth)
+
+    def _next_leg(self, pdu: Pdu) -> Auth | None:
+        if self._auth is not None:
+            return self._auth.leg(pdu)
+        return None if pdu.auth is None or self._authenticate is None else self._authenticate(pdu.auth)
+
+    def _signing(self) -> int:
+        return HEADER_SIGNING if self._auth is not None and self._auth.signs_headers else 0
+
+    def _encode(self, response: Response) -> bytes:
+        """In fragments, each protected as the connection agreed on."""
+        if self._auth is None:
+            return b"".join(piece.encode() for piece in split(response, self.max_xmit))
+        return b"".join(self._auth.protect(piece) for piece in split(self._auth.mark(response), self.max_xmit))
 
     def _judge(self, contexts: Sequence[Context]) -> tuple[ContextResult, ...]:
         """One result for each context; of the transfer syntaxes offered for an interface only the best is taken."""
@@ -393,10 +411,15 @@ class RpcServer:
 
     def _on_request(self, pdu: Request, events: list[ServerEvent]) -> None:
         try:
-            request = self._joiner.add(pdu)
+            request = self._joiner.add(pdu if self._auth is None else self._auth.reveal(pdu))
+            if request is not None and self._auth is not None:
+                request = self._auth.whole(request)
         except WireError as error:
             status = ACCESS_DENIED if error.kind == "oversize" else PROTOCOL_ERROR
-            events.append(Send(_fault(pdu, status, True)))
+            events.append(Send(_fault(pdu, pdu.context_id, status, True)))
+            raise
+        except Denied:
+            events.append(Send(_fault(pdu, pdu.context_id, SECURITY_ERROR, True)))
             raise
         if request is None:
             return
@@ -404,13 +427,13 @@ class RpcServer:
             self._on_maybe(request, events)
             return
         if request.call_id in self._calls:
-            events.append(Send(_fault(request, PROTOCOL_ERROR, True)))
+            events.append(Send(_fault(request, request.context_id, PROTOCOL_ERROR, True)))
             raise OutOfTurn(f"call {request.call_id} is still being answered")
         context = self._contexts.get(request.context_id)
         if context is None:
-            events.append(Send(_fault(request, UNKNOWN_INTERFACE, True)))
+            events.append(Send(_fault(request, request.context_id, UNKNOWN_INTERFACE, True)))
         elif len(self._calls) >= self._max_outstanding:
-            events.append(Send(_fault(request, SERVER_TOO_BUSY, True)))
+            events.append(Send(_fault(request, request.context_id, SERVER_TOO_BUSY, True)))
         else:
             call = Call(self, request, *context)
             self._calls[call.call_id] = call
@@ -439,12 +462,12 @@ class RpcServer:
         return True
 
 
-def _fault(request: Request, status: int, did_not_execute: bool) -> bytes:
+def _fault(pdu: Pdu, context_id: int, status: int, did_not_execute: bool) -> bytes:
     return Fault(
-        call_id=request.call_id,
+        call_id=pdu.call_id,
         flags=WHOLE | (DID_NOT_EXECUTE if did_not_execute else 0),
-        order=request.order,
-        context_id=request.context_id,
+        order=pdu.order,
+        context_id=context_id,
         status=status,
     ).encode()
 
