@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from casarray.app.fixed_ports import Progress
     from casarray.app.kerberos.ports import Agents, Realm
+    from casarray.app.kerberos.telling import EventLog, Timers
     from casarray.app.operations import RemoteOperations
     from casarray.app.stores import DirectoryStore
     from casarray.core.config import Config, KerberosSettings
@@ -39,6 +40,8 @@ def main() -> None:
         kerberos=_kerberos,
         open_realm=_open_realm,
         agents=_agents,
+        events=_events,
+        timers=_timers,
         profile=_profile,
         canonical=_canonical,
     )
@@ -111,6 +114,18 @@ def _agents() -> "Agents":
     from casarray.adapters.kerberos.agent_client import MemberAgents  # noqa: PLC0415 - as above
 
     return MemberAgents(_usual().kerberos)
+
+
+def _events() -> "EventLog":
+    from casarray.adapters.kerberos.event_log import SystemLog  # noqa: PLC0415 - as above
+
+    return SystemLog()
+
+
+def _timers() -> "Timers":
+    from casarray.adapters.unit_files import SystemdUnits  # noqa: PLC0415 - as above
+
+    return SystemdUnits()
 
 
 def _run(path: str, as_json: bool) -> int:

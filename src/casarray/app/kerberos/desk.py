@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from casarray.app.directory import DirectoryService
 from casarray.app.kerberos.ports import Agents, Realm, Remarks
+from casarray.app.kerberos.telling import EventLog, NoTimers, Quiet, Timers
 from casarray.core.config import DirectorySettings, KerberosSettings
 from casarray.core.kerberos.shares import Share, share_of, shares
 
@@ -33,6 +34,8 @@ class Desk:
         *,
         profile: Callable[[], str] = usual_profile,
         canonical: Canonical = no_aliases,
+        events: Callable[[], EventLog] = Quiet,
+        timers: Callable[[], Timers] = NoTimers,
     ) -> None:
         self.directory = directory
         self._read_settings = settings
@@ -40,6 +43,8 @@ class Desk:
         self._open_agents = agents
         self._read_profile = profile
         self.canonical = canonical
+        self._open_events = events
+        self._open_timers = timers
         self._settings: KerberosSettings | None = None
         self._realm: Realm | None = None
         self._agents: Agents | None = None
@@ -74,6 +79,14 @@ class Desk:
         if self._agents is None:
             self._agents = self._open_agents()
         return self._agents
+
+    def events(self) -> EventLog:
+        """The event log of this machine."""
+        return self._open_events()
+
+    def timers(self) -> Timers:
+        """What this machine does by the clock."""
+        return self._open_timers()
 
     def shares(self) -> tuple[Share, ...]:
         """Which arrays use which account, by the directory as it is now."""

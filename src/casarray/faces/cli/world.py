@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from casarray.app.fixed_ports import Progress
     from casarray.app.kerberos.desk import Desk
     from casarray.app.kerberos.ports import Agents, Realm
+    from casarray.app.kerberos.telling import EventLog, Timers
     from casarray.app.stores import DirectoryStore
     from casarray.core.config import KerberosSettings
     from casarray.core.fixed_ports.asking import Answers
@@ -64,6 +65,18 @@ def _usual_profile() -> str:
     return usual_profile()
 
 
+def _no_events() -> "EventLog":
+    from casarray.app.kerberos.telling import Quiet  # noqa: PLC0415 - as above
+
+    return Quiet()
+
+
+def _no_timers() -> "Timers":
+    from casarray.app.kerberos.telling import NoTimers  # noqa: PLC0415 - as above
+
+    return NoTimers()
+
+
 def _no_aliases(_names: Collection[str]) -> Mapping[str, str]:
     return {}
 
@@ -88,6 +101,8 @@ class World:
     agents: "Callable[[], Agents]" = _no_agents
     profile: Callable[[], str] = _usual_profile  # of arrays that name none
     canonical: Callable[[Collection[str]], Mapping[str, str]] = _no_aliases  # names -> those that are aliases in DNS
+    events: "Callable[[], EventLog]" = _no_events  # of this machine
+    timers: "Callable[[], Timers]" = _no_timers
 
 
 def world(context: typer.Context) -> World:
@@ -117,7 +132,7 @@ def desk(context: typer.Context, store: str | None = None) -> "Desk":
 
     around = world(context)
     parts = (service(context, store), around.kerberos, around.open_realm, around.agents)
-    return Desk(*parts, profile=around.profile, canonical=around.canonical)
+    return Desk(*parts, profile=around.profile, canonical=around.canonical, events=around.events, timers=around.timers)
 
 
 def who(around: World) -> str:
