@@ -16,7 +16,9 @@ class Realm(Protocol):
     Raises `Unavailable` when it cannot be reached, `Denied` with the right that is missing, `NotFound`, `Conflict`.
     """
 
-    name: str  # upper case
+    @property
+    def name(self) -> str:
+        """Upper case."""
 
     def account(self, name: str) -> Account:
         """The account of that name, with or without its $. `NotFound`."""
