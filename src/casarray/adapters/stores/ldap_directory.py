@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from casarray.adapters.stores.ldap_link import Link
 from casarray.adapters.stores.ldap_names import ConnectionLost, Names
 from casarray.app.stores import Entry as Trail
 from casarray.app.stores import Note, Snapshot
@@ -60,8 +61,7 @@ class LdapDirectory:
 
     def __init__(self, name: str, connector: "Connector") -> None:
         self.name = name
-        self._connector = connector
-        self._connection: Connection | None = None
+        self._link = Link(connector)
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}  # by GUID
         self._source = ""  # the database that they are from
@@ -86,8 +86,7 @@ class LdapDirectory:
 
     def close(self) -> None:
         with self._lock:
-            self._drop()
-            self._connector.close()
+            self._link.close()
 
     def schema_ldif(self) -> str:
         """What this forest's schema lacks, as LDIF to import; empty when it lacks nothing."""
@@ -97,29 +96,13 @@ class LdapDirectory:
 
     # The connection.
 
+    @property
+    def _connection(self) -> "Connection | None":
+        return self._link.connection
+
     def _attempt(self, work: "Callable[[Connection], T]") -> T:
         """Do it, with another domain controller if this one fails meanwhile."""
-        tries = 0
-        while True:
-            fresh = self._connection is None
-            if self._connection is None:
-                self._connection = self._connector.connect()
-            try:
-                return work(self._connection)
-            except ConnectionLost as error:
-                host = self._connection.host
-                self._drop()
-                if not fresh:
-                    continue  # an idle connection may have been closed, and its domain controller be well
-                self._connector.give_up()
-                tries += 1
-                if tries >= self._connector.tries:
-                    raise Unavailable(f"the domain controller {host} was lost: {error}") from error
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        return self._link.attempt(work)
 
     # Reading.
 
@@ -305,8 +288,7 @@ class LdapDirectory:
         except Denied as error:
             raise Denied(f"{error}. {_right(connection.who, step)}; {so_far}") from error
         except ConnectionLost as error:
-            self._drop()
-            self._connector.give_up()
+            self._link.lost()
             raise Unavailable(
                 f"the domain controller {connection.host} was lost ({error}) when {so_far}: look at the directory "
                 f"again and repeat, what is done already is not done twice"
