@@ -33,6 +33,7 @@ class Account:
     description: str = ""
     domain_controller: bool = False  # SERVER_TRUST_ACCOUNT: it is a machine, and the wrong one
     must_change: bool = False  # a user that is to choose a new password when it logs on next
+    logon_name: str = ""  # its userPrincipalName: the salt of a user's keys is made of it, if it has one
     delegates: bool = False  # TRUSTED_FOR_DELEGATION: clients hand their own tickets over to who has its keys
 
     @property

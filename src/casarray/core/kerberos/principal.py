@@ -50,6 +50,13 @@ class Spn:
         """``host/NAME``, if that stands for this name as well: who owns it gets these tickets when nobody else does."""
         return Spn("host", self.host, self.port, self.name) if self.service.casefold() in HOST_STANDS_FOR else None
 
+    @property
+    def covers(self) -> "tuple[Spn, ...]":
+        """What ``host/NAME`` stands for; nothing, if this is another name."""
+        if self.service.casefold() != "host":
+            return ()
+        return tuple(Spn(service, self.host, self.port, self.name) for service in sorted(HOST_STANDS_FOR))
+
 
 def parse(text: str) -> Spn:
     """Read ``class/host[:port][/name]``; a realm behind @ is no part of it. `Conflict` says what is wrong."""
