@@ -97,6 +97,8 @@ class Gateway:
         """Everything from start to end."""
         loop = asyncio.get_running_loop()
         # Resets and walks through big kernel tables hold a thread for seconds; an expulsion must not wait for them.
+        # A thread that counts or fills would else keep the loop waiting for 5 ms each time.
+        sys.setswitchinterval(0.0005)
         loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="casarray"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
