@@ -21,6 +21,7 @@ from casarray.faces.cli import (
     server,
     shell,
     site,
+    spn,
     status,
     top,
 )
@@ -101,6 +102,7 @@ cli.add_typer(site.commands, name="site")
 cli.add_typer(account.commands, name="account")
 directory.add_to(cli)
 cli.add_typer(ports.commands, name="ports")
+cli.add_typer(spn.commands, name="spn")
 shell.add_to(cli)
 begin.add_to(cli)
 completion.add_to(cli)
