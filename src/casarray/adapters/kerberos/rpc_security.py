@@ -16,6 +16,7 @@ from gssapi import raw
 from gssapi.exceptions import GSSError
 
 from casarray.core.dcerpc.auth import AuthType
+from casarray.core.dcerpc.spnego import bare
 from casarray.core.errors import Denied
 
 KRB5 = gssapi.OID.from_int_seq("1.2.840.113554.1.2.2")
@@ -32,6 +33,13 @@ _FLAGS = (
     | gssapi.RequirementFlag.dce_style
 )
 _BLOCK = bytes(16)
+
+
+class _Context(gssapi.SecurityContext):  # type: ignore[misc]  # the library's types are not known here
+    """A context that fails at once, instead of handing out the error's token first and failing at the next one."""
+
+
+_Context.__DEFER_STEP_ERRORS__ = False  # in the class itself its metaclass would overwrite it
 
 
 class GssSecurity:
@@ -61,8 +69,9 @@ class GssSecurity:
 
     def step(self, token: bytes) -> bytes:
         """Take the peer's token; the own next one. `Denied` says what the library says."""
+        accepts = self._context.usage == "accept"
         try:
-            return self._context.step(token or None) or b""
+            return self._context.step((bare(token) if accepts else token) or None) or b""
         except GSSError as error:
             raise Denied(f"Kerberos authentication failed: {_reason(error)}") from None
 
@@ -121,12 +130,9 @@ def _message(token: bytes | None, before: bytes, body: bytes, after: bytes) -> r
 
 
 def _reason(error: GSSError) -> str:
-    """The library's sentences, the particular one first."""
-    try:
-        said = [*raw.display_status(error.min_code, False)[:1], *raw.display_status(error.maj_code, True)[:1]]
-        return "; ".join(text.decode(errors="replace") for text in said if text)
-    except GSSError:
-        return str(error)
+    """The library's sentences, the particular ones first."""
+    said = [*error.get_all_statuses(error.min_code, False), *error.get_all_statuses(error.maj_code, True)]
+    return "; ".join(dict.fromkeys(said))
 
 
 class Acceptors:
@@ -146,7 +152,7 @@ class Acceptors:
             return None  # no keytab, or nothing in it: a server without Kerberos
         if kind == AuthType.SPNEGO:
             raw.set_neg_mechs(credentials, [KRB5])
-        return GssSecurity(gssapi.SecurityContext(creds=credentials, usage="accept"), kind)
+        return GssSecurity(_Context(creds=credentials, usage="accept"), kind)
 
 
 def initiate(target: str, ccache: str, kind: AuthType = AuthType.SPNEGO) -> GssSecurity:
@@ -157,7 +163,7 @@ def initiate(target: str, ccache: str, kind: AuthType = AuthType.SPNEGO) -> GssS
         if kind == AuthType.SPNEGO:
             raw.set_neg_mechs(credentials, [KRB5])
         name = gssapi.Name(target, gssapi.NameType.kerberos_principal)
-        context = gssapi.SecurityContext(name=name, creds=credentials, mech=mechanism, flags=_FLAGS, usage="initiate")
+        context = _Context(name=name, creds=credentials, mech=mechanism, flags=_FLAGS, usage="initiate")
     except GSSError as error:
         raise Denied(f"there is no ticket to use from {ccache}: {_reason(error)}") from None
     return GssSecurity(context, kind)

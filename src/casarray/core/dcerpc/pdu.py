@@ -531,6 +531,7 @@ def decode_pdu(raw: bytes) -> Pdu:
 
 
 def _account(reader: Reader, auth: Auth | None, kind: PduType) -> None:
-    """Nothing may be left of a body; before an auth trailer uncounted padding is borne with."""
-    if reader.left and (auth is None or reader.left >= 16):
+    """Nothing may be left of a body, but before an auth trailer it is borne with: some do not count their padding, and
+    impacket's alter_context carries its contexts twice and counts them once."""
+    if reader.left and auth is None:
         raise WireError("trailing", f"{kind.name}: {reader.left} octets nobody accounts for")
