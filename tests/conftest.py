@@ -9,7 +9,8 @@ import pytest
 from casarray.adapters.stores.ldap_directory import LdapDirectory, open_ldap
 from casarray.adapters.stores.ldap_names import Names
 from casarray.core.config import DirectorySettings
-from casarray.lab import netns, samba_ad
+from casarray.lab import mit_kdc, netns, samba_ad
+from casarray.lab.mit_kdc import MitKdc
 from casarray.lab.samba_ad import ADMINISTRATOR, DomainController
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -67,6 +68,25 @@ def domain_controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doma
         dc.extend_schema()
         dc.keep()
         yield dc
+
+
+@pytest.fixture(scope="session")
+def mit_realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MitKdc]:
+    """A real KDC of MIT Kerberos, with its administration server."""
+    if reason := netns.missing() or mit_kdc.missing():
+        pytest.skip(reason)
+    with netns.Lab() as lab, MitKdc(lab, tmp_path_factory.mktemp("kdc")) as kdc:
+        yield kdc
+
+
+@pytest.fixture
+def kdc(mit_realm: MitKdc, monkeypatch: pytest.MonkeyPatch) -> Iterator[MitKdc]:
+    """It, empty again for each test, whose thread is in its network."""
+    monkeypatch.setenv("KRB5_CONFIG", str(mit_realm.krb5_conf))
+    monkeypatch.delenv("KRB5CCNAME", raising=False)
+    with mit_realm.host.inside():
+        yield mit_realm
+    mit_realm.wipe()
 
 
 @pytest.fixture
