@@ -23,9 +23,7 @@ _EXPIRED = 23
 _WRONG_KEY = frozenset({24, 31})  # told by the KDC, and by an answer that cannot be read
 _SKEW = frozenset({37, 148})  # told by the KDC, and seen in its answer
 _NOT_OF_KDC = 14
-_TYPE_NOT_USED = frozenset(
-    {_NOT_OF_KDC, 150, 181, 237}
-)  # by the KDC; by the library; it offered no key of the keytab's type
+_TYPE_NOT_USED = frozenset({_NOT_OF_KDC, 150, 181, 210, 237})  # by the KDC, by the library, by what is in the keytab
 _NOBODY = frozenset({154, 156, 220})  # no KDC is known; none answers; its name has no address
 
 
