@@ -120,6 +120,7 @@ base_dir = {folder}/dovecot
 log_path = {folder}/dovecot.log
 protocols = imap pop3
 listen = {addresses}
+login_greeting = {name} ready
 ssl = no
 disable_plaintext_auth = no
 auth_verbose = yes
@@ -407,6 +408,7 @@ class KerberosMember:
         os.chown(self.folder / "postfix/data", pwd.getpwnam("postfix").pw_uid, -1)
         words: dict[str, Any] = {
             "folder": self.folder,
+            "name": self.name,
             "fqdn": self.fqdn,
             "realm": self.realm,
             "krb5_conf": self._krb5_conf,

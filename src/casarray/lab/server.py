@@ -128,8 +128,7 @@ class Connection(asyncio.Protocol):
                     answer += self._answer(event)
                 case Broken(error):
                     self.note("error", why=str(error))
-                    if self.transport is not None:
-                        self.transport.abort()
+                    self._end(bytes(answer))
                     return
                 case _:
                     pass
@@ -137,6 +136,16 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(service.seconds, self._write, bytes(answer))
         elif answer:
             self._write(bytes(answer))
+
+    def _end(self, last_words: bytes) -> None:
+        """Hang up; a refusal is still sent."""
+        if self.transport is None:
+            return
+        if not last_words:
+            self.transport.abort()
+            return
+        self._write(last_words)
+        self.transport.close()
 
     def note(self, event: str, **facts: Any) -> None:
         """Write a line into the server's journal."""
