@@ -1,0 +1,371 @@
+"""Rolls a shared account's password over the members: does what `core.kerberos.roll` says next, until it says the end.
+
+The password is made here, lives in this process for as long as the roll does, and is told to the realm alone.
+"""
+
+import secrets
+import string
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from casarray.app.kerberos.copying import copy
+from casarray.app.kerberos.crew import Crew
+from casarray.app.kerberos.desk import Desk
+from casarray.app.kerberos.order import Job, Order, Report, Stopped, chosen, journal
+from casarray.app.kerberos.ports import Agent, AgentState
+from casarray.app.kerberos.step_words import said
+from casarray.app.kerberos.telling import MemberLine, MemberState, Unwatched, Watch
+from casarray.core.directory.model import key
+from casarray.core.errors import CasarrayError, Conflict, NotFound, Unavailable
+from casarray.core.kerberos import roll as rules
+from casarray.core.kerberos.account_rules import refusals
+from casarray.core.kerberos.account_rules import warnings as account_warnings
+from casarray.core.kerberos.keys import Generation, checks
+from casarray.core.kerberos.roll import Member, Outcome, Roll, Sent, Terms, next_step, numbered, print_of
+from casarray.core.kerberos.wanted import wanted_names
+
+MOST_SKEW = 300.0  # seconds; Kerberos refuses tickets when clocks differ by more
+MOST_STEPS = 1000  # a roll has a few dozen; more means that a member says one thing and does another
+REREADS = (1.0, 2.0, 5.0)  # seconds before each time the realm is asked again
+
+
+def roll(
+    desk: Desk,
+    order: Order,
+    watch: Watch | None = None,
+    *,
+    now: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Report:
+    """Roll a password, or copy what a member holds. Raises what cannot even begin; every other end is a `Report`."""
+    with journal(desk, order, now) as ended:
+        share = desk.share_of(order.account)
+        with Crew(desk.agents, chosen(share, order.scope)) as crew:
+            job = Job(desk, order, share, crew, watch or Unwatched(), now, sleep)
+            return ended(copy(job) if order.copy_from else _Rolling(job).run())
+
+
+class _Rolling:
+    """One run."""
+
+    def __init__(self, job: Job) -> None:
+        self._desk, self._order, self._share, self._crew = job.desk, job.order, job.share, job.crew
+        self._watch, self._now, self._sleep = job.watch, job.now, job.sleep
+        self._password = ""
+        self._warnings: list[str] = []
+        self._planned: list[str] = []
+
+    def run(self) -> Report:
+        """From looking to the end."""
+        started = self._now()
+        current = self._begin(started)
+        before = current.account.number
+        outcome, text = Outcome.REFUSED, ""
+        try:
+            for _ in range(MOST_STEPS):
+                step = next_step(current)
+                if isinstance(step, rules.End):
+                    outcome, text = step.outcome, step.text
+                    break
+                if self._order.dry_run and not isinstance(step, rules.READING):
+                    outcome, text = self._only_planned(step, current)
+                    break
+                self._watch.verbose(said(step))
+                current = self._do(step, current)
+            else:
+                raise Stopped(Outcome.UNFINISHED, "a member says one thing and does another; see what its agent logs")
+        except Stopped as stopped:
+            outcome, text = stopped.outcome, stopped.text
+        finally:
+            self._password = ""
+        return self._report(current, (outcome, text), before, started)
+
+    def _begin(self, started: float) -> Roll:
+        """Ask the realm and the members."""
+        settings, order = self._desk.settings, self._order
+        account = self._desk.realm.account(self._share.account)
+        terms = Terms(
+            settings.lifetime,
+            order.attended,
+            order.force,
+            frozenset(key(name) for name in order.left_out),
+            order.not_before,
+        )
+        self._refuse_unknown(order.left_out)
+        outside = [one for one in self._share.servers if one.name not in self._crew.names]
+        members = [Member(name) for name in self._crew.names]
+        members += [Member(one.name, missing="uses this account and is none of the targets") for one in outside]
+        current = Roll(account, tuple(members), started, terms, refusals(account, started, force=order.force))
+        return self._asked("asking the members what they hold", current, self._crew.names)
+
+    def _refuse_unknown(self, names: Collection[str]) -> None:
+        for name in names:
+            if self._share.server(name) is None:
+                raise NotFound(f"{name} is no member with the account {self._share.account}, so it cannot be left out")
+
+    # The steps.
+
+    def _do(self, step: rules.Step, current: Roll) -> Roll:
+        return _DOING[type(step)](self, step, current)
+
+    def _prove(self, step: rules.Prove, current: Roll) -> Roll:
+        account = current.account
+        try:
+            holding = self._crew.one(step.member, lambda agent: agent.give(account.name))
+        except CasarrayError as error:
+            return current.with_member(replace(current.member(step.member), missing=f"does not help: {error}"))
+        generation = holding.of(step.number)
+        if generation is None:
+            return self._asked("asking once more", current, (step.member,))
+        try:
+            why = self._desk.realm.prove(account, numbered(generation, account.number))
+        except Unavailable as error:
+            raise Stopped(
+                Outcome.REFUSED, f"nothing was changed: which keys the realm has cannot be told: {error}"
+            ) from None
+        return replace(current, proofs={**current.proofs, print_of(checks(generation)): why})
+
+    def _confirm(self, step: rules.Confirm, current: Roll) -> Roll:
+        numbers, lifetime, name = dict(step.members), current.terms.lifetime, current.account.name
+
+        def confirm(member: str, agent: Agent) -> AgentState:
+            return agent.confirm(name, numbers[member], step.actual, lifetime)
+
+        after = self._each(f"confirming key {step.actual}", current, tuple(numbers), confirm)
+        for member in numbers:
+            held = after.member(member).held
+            found = held.of(step.actual) if held else None
+            if not after.member(member).missing and (found is None or found.pending):
+                after = after.with_member(replace(after.member(member), missing="did not take the confirmation"))
+        return replace(after, finished=after.finished or current.sent is Sent.NO)
+
+    def _copy(self, step: rules.CopyTo, current: Roll) -> Roll:
+        name = current.account.name
+        try:
+            holding = self._crew.one(step.source, lambda agent: agent.give(name))
+        except CasarrayError as error:
+            return current.with_member(replace(current.member(step.source), missing=f"does not help: {error}"))
+        text = f"giving what {step.source} holds to those who lack it"
+        after = self._each(text, current, step.members, lambda _, agent: agent.take(holding))
+        done = []
+        for member in (after.member(one) for one in step.members if not after.member(one).missing):
+            if current.current is not None and member.generation(current.current) is None:
+                after = after.with_member(replace(member, missing="did not take the keys it was given"))
+            else:
+                done.append(member.name)
+        return replace(after, caught_up=(*after.caught_up, *done))
+
+    def _ask(self, step: rules.Ask, current: Roll) -> Roll:
+        if not self._watch.agree(step.question):
+            pending = " New keys lie pending on members; they do no harm." if current.pushed else ""
+            raise Stopped(Outcome.REFUSED, f"the password was not changed, because nobody agreed to go on.{pending}")
+        return replace(current, agreed=current.agreed | frozenset(step.members))
+
+    def _make(self, _step: rules.Make, current: Roll) -> Roll:
+        account = current.account
+        self._password = new_password()
+        kinds = rules.kinds_of(account, self._desk.settings.encryption)
+        keys = self._desk.realm.keys(account, self._password, kinds)
+        if not keys:
+            raise Stopped(Outcome.REFUSED, f"nothing was changed: {account} has no names that keys could be for")
+        return replace(current, new=Generation(account.number + 1, keys, self._now(), pending=True))
+
+    def _push(self, step: rules.Push, current: Roll) -> Roll:
+        new = current.new
+        assert new is not None
+        after = self._hold("giving every member the new keys", current, step.members, new)
+        given = frozenset(name for name in step.members if not after.member(name).missing)
+        return replace(after, pushed=after.pushed | given, checked=False)
+
+    def _check(self, step: rules.Check, current: Roll) -> Roll:
+        asked = self._asked("every member confirms the old and the new keys", current, step.members)
+        return replace(asked, checked=True)
+
+    def _set(self, _step: rules.SetPassword, current: Roll) -> Roll:
+        assert current.new is not None
+        self._watch.phase("setting the password in the directory", ())
+        try:
+            account = self._desk.realm.set_password(current.account, self._password)
+        except Unavailable as error:
+            return replace(current, sent=Sent.UNSURE, why=str(error))
+        except CasarrayError as error:
+            return replace(current, sent=Sent.REFUSED, why=str(error))
+        # Another number than the next one: it may be a realm that counts otherwise, or somebody else's password.
+        return replace(current, sent=Sent.YES, account=account, must_prove=account.number != current.new.number)
+
+    def _reread(self, _step: rules.Reread, current: Roll) -> Roll:
+        why = current.why
+        for seconds in REREADS:
+            self._sleep(seconds)
+            self._desk.close()  # the connection that lost the answer
+            try:
+                account = self._desk.realm.account(current.account.name)
+            except Unavailable as error:
+                why = str(error)
+                continue
+            if (account.number, account.set_at) == (current.account.number, current.account.set_at):
+                return replace(current, sent=Sent.REFUSED, why=f"the realm did not take it: {current.why}")
+            return replace(current, sent=Sent.YES, account=account, must_prove=True)
+        return replace(current, sent=Sent.UNKNOWN, why=why)
+
+    def _prove_new(self, _step: rules.ProveNew, current: Roll) -> Roll:
+        assert current.new is not None
+        self._watch.phase("getting a ticket with the new keys", ())
+        generation = numbered(current.new, current.account.number)
+        for seconds in (0.0, *REREADS):
+            self._sleep(seconds)
+            try:
+                why = self._desk.realm.prove(current.account, generation)
+            except Unavailable as error:
+                said_ = str(error)
+                self._desk.close()
+                continue
+            return replace(current, proofs={**current.proofs, current.new_print: why})
+        if current.must_prove:
+            return replace(current, sent=Sent.UNKNOWN, why=said_)
+        self._warnings.append(f"no ticket could be got with the new keys to prove them: {said_}")
+        return replace(current, proofs={**current.proofs, current.new_print: ""})
+
+    def _derive_again(self, _step: rules.DeriveAgain, current: Roll) -> Roll:
+        assert current.new is not None
+        account = current.account
+        kinds = rules.kinds_of(account, self._desk.settings.encryption)
+        try:
+            keys = self._desk.realm.keys(account, self._password, kinds)
+        except CasarrayError as error:
+            self._warnings.append(f"the new keys could not be made again: {error}")
+            return replace(current, derived_again=True)
+        again = numbered(Generation(account.number + 1, keys, current.new.made), account.number)
+        if print_of(checks(again)) == current.new_print:
+            return replace(current, derived_again=True)
+        return replace(current, derived_again=True, new=again, restored=frozenset())
+
+    def _restore(self, step: rules.Restore, current: Roll) -> Roll:
+        assert current.new is not None
+        generation = replace(numbered(current.new, current.account.number), pending=False)
+        after = self._hold("giving members the keys they lack", current, step.members, generation)
+        return replace(after, restored=after.restored | frozenset(step.members))
+
+    # With the members.
+
+    def _asked(self, text: str, current: Roll, names: Collection[str]) -> Roll:
+        return self._each(text, current, names, lambda _, agent: agent.state())
+
+    def _hold(self, text: str, current: Roll, names: Collection[str], generation: Generation) -> Roll:
+        account, wanted = current.account, self._wanted()
+
+        def hold(member: str, agent: Agent) -> AgentState:
+            held = current.member(member).held
+            spns = tuple(unique((*account.names, *wanted, *(held.names if held else ()))))
+            return agent.hold(account.name, account.realm, spns, generation)
+
+        return self._each(text, current, names, hold)
+
+    def _each(self, text: str, current: Roll, names: Collection[str], work: Callable[[str, Agent], AgentState]) -> Roll:
+        """What members say afterwards; those who fail are missing from then on."""
+        self._watch.phase(text, tuple(names))
+        for name, said_ in self._crew.each(names, work, self._watch.member).items():
+            member = current.member(name)
+            if isinstance(said_, CasarrayError):
+                current = current.with_member(replace(member, missing=f"cannot be worked with: {said_}"))
+                continue
+            self._look_at_its_clock(name, said_.now)
+            current = current.with_member(replace(member, held=said_.holding(current.account.name)))
+        return current
+
+    def _look_at_its_clock(self, name: str, clock: float) -> None:
+        off = clock - self._now()
+        warning = f"the clock of {name} is more than 5 minutes off: Kerberos refuses all tickets there; set it right"
+        if abs(off) > MOST_SKEW and warning not in self._warnings:
+            self._warnings.append(warning)
+
+    def _wanted(self) -> tuple[str, ...]:
+        """Names that the arrays want: members can read tickets for them before the directory has them."""
+        try:
+            return tuple(str(one.name) for one in wanted_names(self._share, self._desk.settings, self._desk.profile))
+        except Conflict as error:
+            if (text := f"which names the arrays want is not clear: {error}") not in self._warnings:
+                self._warnings.append(text)
+            return ()
+
+    # The end.
+
+    def _only_planned(self, step: rules.Step, current: Roll) -> tuple[Outcome, str]:
+        if isinstance(step, rules.Ask):
+            return Outcome.REFUSED, f"it would be asked: {step.question}"
+        self._planned = [said(step)]
+        if isinstance(step, rules.Make):
+            names = ", ".join(one.name for one in current.taking_part)
+            number = current.account.number
+            self._planned = [
+                f"give {names} new keys (number {number + 1})",
+                f"let each confirm that it holds the old and the new ones, then set the password of {current.account}",
+                f"confirm the number that the directory gives it to {names}, and get a ticket with it",
+            ]
+        return Outcome.NOT_DUE, "nothing was changed: this is what would be done"
+
+    def _report(self, current: Roll, end: tuple[Outcome, str], before: int, started: float) -> Report:
+        outcome, text = end
+        remarks = account_warnings(current.account, self._now(), force=self._order.force)
+        warnings = [*self._warnings, *remarks, *self._desk.remarks]
+        for one in current.members:
+            if one.missing and (key(one.name) in current.terms.left_out or one.name in current.agreed):
+                warnings.append(
+                    f"{one.name} was left out: it {one.missing}. Bring it up to date before it gets clients"
+                )
+        if current.caught_up:
+            warnings.append(f"{', '.join(current.caught_up)} lacked the keys that the directory has, and got them")
+        lines = tuple(self._line(one, current, outcome) for one in current.members)
+        return Report(
+            current.account, outcome, text, before, lines, tuple(warnings), tuple(self._planned), started, self._now()
+        )
+
+    def _line(self, member: Member, current: Roll, outcome: Outcome) -> MemberLine:
+        server = self._share.server(member.name)
+        numbers = tuple(one.number for one in member.held.generations) if member.held else ()
+        state = MemberState.REACHED
+        if member.missing:
+            state = MemberState.LEFT_OUT if key(member.name) in current.terms.left_out else MemberState.MISSING
+        elif current.new is not None and (one := member.generation(current.new_print)):
+            state = MemberState.PENDING if one.pending else MemberState.CONFIRMED
+        elif outcome is Outcome.FINISHED or member.name in current.caught_up:
+            state = MemberState.CONFIRMED
+        elif outcome in (Outcome.REFUSED, Outcome.NOT_DUE):
+            state = MemberState.UNCHANGED
+        return MemberLine(member.name, server.fqdn if server else "", state, numbers, member.missing)
+
+
+_DOING: Mapping[type, Callable[[_Rolling, Any, Roll], Roll]] = {
+    rules.Prove: _Rolling._prove,
+    rules.Confirm: _Rolling._confirm,
+    rules.CopyTo: _Rolling._copy,
+    rules.Ask: _Rolling._ask,
+    rules.Make: _Rolling._make,
+    rules.Push: _Rolling._push,
+    rules.Check: _Rolling._check,
+    rules.SetPassword: _Rolling._set,
+    rules.Reread: _Rolling._reread,
+    rules.ProveNew: _Rolling._prove_new,
+    rules.DeriveAgain: _Rolling._derive_again,
+    rules.Restore: _Rolling._restore,
+}
+
+
+def new_password() -> str:
+    """97 characters, 576 bits; it begins with a letter, and none of them means anything to a shell or to kadmin."""
+    while True:
+        password = secrets.choice(string.ascii_letters) + secrets.token_urlsafe(72)
+        kinds = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
+        if all(any(one in kind for one in password) for kind in kinds):  # what a domain's policy may want
+            return password
+
+
+def unique(names: Sequence[str]) -> Iterator[str]:
+    """Each name once, whatever its capital letters."""
+    seen: set[str] = set()
+    for name in names:
+        if name.casefold() not in seen:
+            seen.add(name.casefold())
+            yield name
