@@ -101,6 +101,7 @@ REFUSED: tuple[tuple[str, dict[str, Value], str], ...] = (
     ("New-ClientAccessArray", {"Fqdn": "cas1.domain.tld", "Site": "Ulm"}, "is the name of the server cas1 already"),
     ("Set-ClientAccessArray", {"Identity": "CAS", "Fqdn": "new.domain.tld"}, "clients of 2 databases would be told"),
     ("Set-ClientAccessArray", {"Identity": "CAS", "Site": "Berlin"}, "the site Berlin has the array BER"),
+    ("Set-ClientAccessArray", {"Identity": "CAS", "Published": ("10.0.0.1",)}, "is an address, not a name"),
     ("Remove-ClientAccessArray", {"Identity": "CAS"}, "clients of 2 databases would be told a name that is gone"),
     ("Set-MailboxDatabase", {"Identity": "DB1", "RpcClientAccessServer": "mbx1"}, "no client-access role"),
     ("Set-MailboxDatabase", {"Identity": "DB1", "RpcClientAccessServer": ""}, "-RpcClientAccessServer is empty"),
@@ -198,6 +199,16 @@ def test_an_array_may_be_renamed_and_moved_to_a_free_site(desk: Desk) -> None:
     assert "ber" not in desk.directory.arrays
     (array,) = desk("Get-ClientAccessArray", "ULM")
     assert (array.get("Members"), array.get("Addresses")) == (("ulm2",), ("10.9.0.1",))
+
+
+def test_an_array_has_a_shared_account_and_published_names_until_they_are_set_to_nothing(desk: Desk) -> None:
+    desk("Set-ClientAccessArray", "CAS", ServiceAccount="CONTOSO\\cas-asa$", Published=("mail.domain.tld.", "a.b"))
+    (array,) = desk("Get-ClientAccessArray", "CAS")
+    assert (array.get("ServiceAccount"), array.get("Published")) == ("cas-asa$", ("mail.domain.tld", "a.b"))
+    desk("Set-ClientAccessArray", "CAS", ServiceAccount="")
+    assert dict(desk.directory.arrays["cas"].settings) == {"published": ["mail.domain.tld", "a.b"]}
+    desk("Set-ClientAccessArray", "CAS", Published=("",))
+    assert dict(desk.directory.arrays["cas"].settings) == {}
 
 
 def test_an_array_that_nobody_is_told_can_be_removed(desk: Desk) -> None:

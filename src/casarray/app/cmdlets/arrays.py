@@ -1,6 +1,6 @@
 """Get-, New-, Set- and Remove-ClientAccessArray."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from casarray.app.cmdlets.changing import Draft, carry_out, made_records
@@ -84,11 +84,25 @@ def set_(service: DirectoryService, bounds: Sequence[Bound], host: Host) -> Iter
             fields["site"] = find(draft.before, SITE, identity(bound, SITE, "Site")).name
         if bound.given("Address"):
             fields["addresses"] = addresses(bound)
-        draft.change(array, edits.altered(draft.before, draft.now(array), **fields))
+        now = draft.now(array)
+        assert isinstance(now, Array)
+        if bound.given("ServiceAccount") or bound.given("Published"):
+            fields["settings"] = _settings(now, bound)
+        draft.change(array, edits.altered(draft.before, now, **fields))
         return array.name
 
     carry_out(service, bounds, host, "Set-ClientAccessArray", alter, warn=_unexpected)
     return ()
+
+
+def _settings(array: Array, bound: Bound) -> Mapping[str, object]:
+    """The array's further keys with what was given of them; what was given empty goes."""
+    given: dict[str, object] = {}
+    if bound.given("ServiceAccount"):
+        given["service_account"] = bound.text("ServiceAccount").strip().rpartition("\\")[2]
+    if bound.given("Published"):
+        given["published"] = [name.strip().rstrip(".") for name in bound.texts("Published") if name.strip()]
+    return {name: value for name, value in {**array.settings, **given}.items() if value or name not in given}
 
 
 def remove(service: DirectoryService, bounds: Sequence[Bound], host: Host) -> Iterable[Value]:
@@ -107,6 +121,12 @@ _FQDN = "The name that clients connect to, like cas.domain.tld. Only inside shou
 _SITE = Parameter("Site", completes="site", help="The site whose servers are its members.")
 _ADDRESS = Parameter(
     "Address", ParameterKind.STRINGS, help="Ours: the addresses of the array. Default: what its FQDN resolves to."
+)
+_ACCOUNT = Parameter(
+    "ServiceAccount", help="Ours: the shared account whose keys its members hold. Empty: that of the configuration."
+)
+_PUBLISHED = Parameter(
+    "Published", ParameterKind.STRINGS, help="Ours: further names that its web and mail services are reached by."
 )
 
 
@@ -143,6 +163,8 @@ def cmdlets(service: DirectoryService) -> tuple[Cmdlet, ...]:
                 Parameter("Fqdn", help=_FQDN),
                 _SITE,
                 _ADDRESS,
+                _ACCOUNT,
+                _PUBLISHED,
                 FORCE,
             ),
             Impact.LOW,

@@ -1,6 +1,7 @@
 """Things as administrators see them in the shell: properties under the names that Exchange gives them.
 
-What Exchange does not have is ours: Addresses, Weight, InArray, PublicFolders, ToldToClients, Subnets.
+What Exchange does not have is ours: Addresses, Weight, InArray, PublicFolders, ToldToClients, Subnets, ServiceAccount,
+Published.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from casarray.core.directory.model import (
     Thing,
     key,
 )
+from casarray.core.kerberos.shares import published
 from casarray.core.shell.cmdlet import Record, Value
 
 ROLE_WORDS = {MAILBOX: "Mailbox", CLIENT_ACCESS: "ClientAccess"}  # as in the property ServerRole
@@ -100,6 +102,8 @@ def _array(directory: Directory, array: Array) -> dict[str, Value]:
         "Site": array.site,
         "Members": tuple(server.name for server in members(directory, array)),
         "Addresses": tuple(map(str, array.addresses)),
+        "ServiceAccount": str(array.settings.get("service_account", "")),
+        "Published": published(array),
     }
 
 

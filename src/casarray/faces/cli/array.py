@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from casarray.core.shell.cmdlet import Value
 from casarray.faces.cli.directory_options import (
     AsJson,
     DryRun,
@@ -76,13 +77,30 @@ def set_array(
     fqdn: Annotated[str | None, typer.Option("--fqdn", metavar="FQDN", help="Another FQDN.")] = None,
     site: Annotated[str | None, typer.Option("--site", metavar="SITE", help="Another site.")] = None,
     address: Addresses = None,
+    service_account: Annotated[
+        str | None,
+        typer.Option(
+            "--service-account",
+            metavar="ACCOUNT",
+            help="The shared account whose keys its members hold; an empty one is that of the configuration.",
+        ),
+    ] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--published",
+            metavar="NAME",
+            help="A further name of its web and mail services; may be repeated. All of them; an empty one is none.",
+        ),
+    ] = None,
     store: Store = None,
     force: Force = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Change an array. Clients keep the FQDN they were told, so that is better left as it is."""
-    values = {"Identity": name, "Name": new_name, "Fqdn": fqdn, "Site": site, "Address": tuple(address or ())}
+    values: dict[str, Value] = {"Identity": name, "Name": new_name, "Fqdn": fqdn, "Site": site}
+    values |= {"Address": tuple(address or ()), "ServiceAccount": service_account, "Published": tuple(published or ())}
     change(context, cmdlet("Set-ClientAccessArray"), [values], How(store, dry_run, force, as_json=as_json))
 
 
