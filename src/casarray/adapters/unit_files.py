@@ -1,6 +1,8 @@
 """Writes units of systemd: what this machine does by the clock."""
 
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,13 @@ class SystemdUnits:
     """`casarray.app.kerberos.telling.Timers` as unit files."""
 
     folder = FOLDER
+
+    @property
+    def program(self) -> Sequence[str]:
+        """The command that is running now, by its whole path."""
+        beside = Path(sys.executable).with_name("casarray")
+        found = str(beside) if beside.exists() else shutil.which("casarray")
+        return (found,) if found else (sys.executable, "-m", "casarray.main")
 
     def write(self, files: Sequence[tuple[str, str]], folder: str | None) -> Sequence[str]:
         """Write them, each in one piece; a file of another kind under that name is left alone."""

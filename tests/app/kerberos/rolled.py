@@ -42,6 +42,7 @@ class Clockwork:
     """Timers that are only noted."""
 
     folder = "/etc/systemd/system"
+    program = ("/usr/bin/casarray",)
 
     def __init__(self) -> None:
         self.files: dict[str, str] = {}

@@ -20,6 +20,7 @@ from casarray.app.kerberos.telling import MemberLine, MemberState, Unwatched, Wa
 from casarray.core.directory.model import key
 from casarray.core.errors import CasarrayError, Conflict, NotFound, Unavailable
 from casarray.core.kerberos import roll as rules
+from casarray.core.kerberos.account import Account
 from casarray.core.kerberos.account_rules import refusals
 from casarray.core.kerberos.account_rules import warnings as account_warnings
 from casarray.core.kerberos.keys import Generation, checks
@@ -94,11 +95,17 @@ class _Rolling:
             order.not_before,
         )
         self._refuse_unknown(order.left_out)
+        self._look_at_the_domain(account)
         outside = [one for one in self._share.servers if one.name not in self._crew.names]
         members = [Member(name) for name in self._crew.names]
         members += [Member(one.name, missing="uses this account and is none of the targets") for one in outside]
         current = Roll(account, tuple(members), started, terms, refusals(account, started, force=order.force))
         return self._asked("asking the members what they hold", current, self._crew.names)
+
+    def _look_at_the_domain(self, account: Account) -> None:
+        domain = self._order.account.rpartition("\\")[0]
+        if domain and key(domain) not in (key(account.domain), key(account.realm)):
+            self._warnings.append(f"{self._order.account} was typed; what is rolled is {account}, of {account.realm}")
 
     def _refuse_unknown(self, names: Collection[str]) -> None:
         for name in names:

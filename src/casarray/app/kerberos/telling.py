@@ -92,7 +92,11 @@ class Unwatched:
 class Timers(Protocol):
     """Where this machine keeps what it does by the clock."""
 
-    folder: str
+    folder: str  # the usual one
+
+    @property
+    def program(self) -> Sequence[str]:
+        """How casarray is started there: a path, and the words before its commands."""
 
     def write(self, files: Sequence[tuple[str, str]], folder: str | None) -> Sequence[str]:
         """Write files (name, text), in one piece each, into a folder or the usual one; their paths.
@@ -105,6 +109,7 @@ class NoTimers:
     """A place without a clock."""
 
     folder = ""
+    program: Sequence[str] = ("casarray",)
 
     def write(self, files: Sequence[tuple[str, str]], folder: str | None) -> Sequence[str]:  # noqa: ARG002 - none
         """`Unavailable`."""

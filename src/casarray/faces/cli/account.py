@@ -2,11 +2,13 @@
 
 import typer
 
+from casarray.faces.cli import account_roll
 from casarray.faces.cli.directory_options import AsJson, Store, safe
 from casarray.faces.cli.output import print_json, say, show, table
 from casarray.faces.cli.world import desk
 
 commands = typer.Typer(no_args_is_help=True, help="The shared accounts of the arrays: make, show, adopt, roll.")
+account_roll.add_to(commands)
 
 
 @commands.command("list", epilog="Example:  casarray account list --json")
