@@ -110,7 +110,7 @@ class _Imap(imaplib.IMAP4):
 
 def http_login(target: Target, client: Client, ccache: str) -> str:
     """GET /ews/ by Negotiate; the member that named us."""
-    context = _context(f"http/{target.name}", ccache)
+    context = _context(f"HTTP/{target.name}", ccache)  # in capital letters, as all clients ask; a realm of MIT minds
     token = base64.b64encode(context.step() or b"").decode()
     source = (client.source, 0) if client.source else None
     connection = http.client.HTTPConnection(target.vip, target.http_port, TIMEOUT, source)
