@@ -324,6 +324,17 @@ class _CallHost:
                 self._session.answer_for_all = yes if for_all else None
                 return yes
 
+    def agree(self, question: str) -> bool:
+        """Ask; silence is no."""
+        if self.what_if or not self._terminal.interactive:
+            return False
+        self._terminal.tell(question)
+        try:
+            answer = self._terminal.ask('[Y] Yes  [N] No  (default is "N"): ').strip().casefold()
+        except EOFError:
+            return False
+        return answer in ("y", "yes")
+
     def _asks(self) -> bool:
         impact = self._call.cmdlet.impact
         if self._call.common.confirm is not None or impact is Impact.NONE:

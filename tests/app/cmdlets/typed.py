@@ -38,6 +38,10 @@ class Voice:
         self.asked.append(f"{action} {target}")
         return next(self._answers, True)
 
+    def agree(self, question: str) -> bool:
+        self.asked.append(question)
+        return next(self._answers, False)
+
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 

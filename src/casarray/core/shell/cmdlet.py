@@ -138,6 +138,9 @@ class Host(Protocol):
     def may(self, action: str, target: str) -> bool:
         """Whether to go on: asks when -Confirm or the impact wants it; no is not an error."""
 
+    def agree(self, question: str) -> bool:
+        """A question of the cmdlet's own, whatever -Confirm says; no when nobody is there to answer."""
+
     def warn(self, text: str) -> None:
         """``WARNING: ...``"""
 

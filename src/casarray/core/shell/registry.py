@@ -44,8 +44,13 @@ class Registry:
         return Registry((*cmdlets, *self.cmdlets), self.names, self.place, self.close)
 
     def find(self, name: str) -> Cmdlet | None:
-        """By name or alias, whatever its capital letters and dashes; ``X`` is ``Get-X``, as in PowerShell."""
+        """By name or alias, whatever its capital letters and dashes; ``X`` is ``Get-X``, as in PowerShell.
+
+        A script that is one of ours is found in whatever folder it is typed: ``.\\Name.ps1``.
+        """
         wanted = plain(name)
+        if wanted.endswith(".ps1") and wanted not in self._by_name:
+            wanted = wanted.replace("\\", "/").rpartition("/")[2]
         return self._by_name.get(wanted) or self._by_name.get(f"get-{wanted}")
 
     def all(self) -> tuple[Cmdlet, ...]:

@@ -224,6 +224,9 @@ class _Terminal(Host):
             raise Conflict("nothing was changed")
         self._agreed = True
 
+    def agree(self, question: str) -> bool:
+        return not self._how.as_json and typer.confirm(question)
+
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
