@@ -17,7 +17,7 @@ from casarray.core.kerberos.principal import is_spn, parse
 AGED_DAYS = 90  # what scripts that clear away unused accounts usually take
 SOON_DAYS = 30
 _DAY = 86400.0
-_LAST = 253_402_300_799.0  # of the year 9999: Active Directory can count further than a calendar
+LAST = 253_402_300_799.0  # of the year 9999: Active Directory can count further than a calendar
 
 
 class Grade(Enum):
@@ -196,7 +196,7 @@ _RULES: tuple[Callable[[Account, float], Iterator[Finding]], ...] = (
 
 
 def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(min(seconds, _LAST), UTC).strftime("%Y-%m-%d")
+    return datetime.fromtimestamp(min(seconds, LAST), UTC).strftime("%Y-%m-%d")
 
 
 def _days(seconds: float) -> str:

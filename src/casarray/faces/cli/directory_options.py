@@ -152,7 +152,7 @@ def change(context: typer.Context, use: Use, calls: Sequence[Mapping[str, Value]
     """Carry a use case out, or show what it would do."""
     around = world(context)
     service = _Watched(around.open_store(how.store), who(around))
-    host = _Terminal(service, _line(context), how)
+    host = _Terminal(service, command_line(context), how)
     bounds = [Bound(given(**call) | ({"Force": True} if how.force else {})) for call in calls]
     for _ in use(service)(bounds, host):
         pass
@@ -260,7 +260,7 @@ def _number(number: int) -> str:
     return f"{count(number)} change{'' if number == 1 else 's'}"
 
 
-def _line(context: typer.Context) -> str:
+def command_line(context: typer.Context) -> str:
     """The command as typed, near enough for the audit trail."""
     words = [context.command_path]
     for parameter in context.command.params:
