@@ -1,7 +1,7 @@
 """The service principal names of the shared accounts: planned, set, audited, listed, found."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -105,14 +105,27 @@ def ask_members(desk: Desk, servers: Sequence[Server], tell: Tell = quiet) -> tu
     )
 
 
-def unready(desk: Desk, account: Account, tell: Tell = quiet) -> tuple[str, ...]:
-    """Why members would refuse tickets for another name of this account; nothing if no array uses it."""
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Who has to read an account's tickets: the members of the arrays that use it, and what they hold."""
+
+    servers: tuple[Server, ...] = ()
+    members: tuple[MemberKeys, ...] = ()
+
+
+def readers(desk: Desk, account: Account, tell: Tell = quiet) -> Readers:
+    """Those of an account; nobody if no array uses it."""
     try:
         share = desk.share_of(account.name)
     except NotFound:
-        return ()
-    missing, unknown = key_gaps(account, ask_members(desk, share.servers, tell))
-    return (*missing, *unknown)
+        return Readers()
+    return Readers(share.servers, ask_members(desk, share.servers, tell))
+
+
+def unready(account: Account, found: Readers) -> tuple[str, ...]:
+    """Why members would refuse tickets for another name of this account."""
+    missing, unknown = key_gaps(account, found.members)
+    return (*missing, *unknown) if found.servers else ()
 
 
 def _picture(desk: Desk, share: Share, choices: Choices, tell: Tell) -> Picture:
@@ -149,37 +162,44 @@ def apply(desk: Desk, share: Share, choices: Choices, agreed: Plan | None = None
         raise Conflict(f"nothing was changed for {todo.account}: {'; '.join(todo.blocks)}")
     if not todo.steps:
         return Outcome(todo, picture.account.names, (), todo.warnings)
-    told, warnings = _tell_members(desk, share, picture, todo, choices)
+    new = (*todo.named(Act.MOVE), *todo.named(Act.ADD))
+    told, failed = introduce(desk, picture.account, Readers(share.servers, picture.members), new)
+    if failed and not choices.without_agents:
+        raise Conflict(f"the directory was not changed: {'; '.join(not_told(failed))}")
     _carry_out(desk.realm, picture.account, todo)
     tell("reading back", 0, 0)
     after = _checked(desk.realm, picture.account, todo)
-    return Outcome(todo, after.names, told, (*todo.warnings, *warnings))
+    return Outcome(todo, after.names, told, (*todo.warnings, *not_told(failed)))
 
 
-def _tell_members(
-    desk: Desk, share: Share, picture: Picture, todo: Plan, choices: Choices
-) -> tuple[tuple[str, ...], list[str]]:
-    """Give the members that hold the account its new names. Old ones stay with them: their tickets live on."""
-    new = [*todo.named(Act.MOVE), *todo.named(Act.ADD)]
-    if not new or picture.account.kind is AccountKind.PRINCIPALS:
-        return (), []
+def introduce(
+    desk: Desk, account: Account, found: Readers, new: Sequence[Spn]
+) -> tuple[tuple[str, ...], dict[str, CasarrayError]]:
+    """Tell the members that hold the account its new names: who was told, and who could not be.
+
+    They keep the old ones as well: tickets for those live on.
+    """
+    if account.kind is AccountKind.PRINCIPALS:
+        return (), {}  # they come with their keys
     names: dict[str, tuple[str, ...]] = {}
-    for member in picture.members:
-        held = member.of(picture.account.name)
+    for member in found.members:
+        held = member.of(account.name)
         known = {text.casefold() for text in held.names} if held else set()
         lacking = [str(name) for name in new if name.key not in known]
         if held is not None and lacking:
             names[member.fqdn] = (*held.names, *lacking)
-    servers = {server.name: server for server in share.servers if server.fqdn in names}
-    account = picture.account.name
+    servers = {server.name: server for server in found.servers if server.fqdn in names}
+    if not servers:
+        return (), {}
     with Crew(desk.agents, servers.values()) as crew:
-        found = crew.each(crew.names, lambda name, agent: agent.rename(account, names[servers[name].fqdn]))
-    failed = {servers[name].fqdn: error for name, error in found.items() if isinstance(error, CasarrayError)}
-    if failed and not choices.without_agents:
-        reasons = "; ".join(f"{fqdn}: {error}" for fqdn, error in failed.items())
-        raise Conflict(f"not every member could be told the new names, so the directory was not changed: {reasons}")
-    warnings = [f"{fqdn} was not told the new names, and may refuse their tickets: {e}" for fqdn, e in failed.items()]
-    return tuple(fqdn for fqdn in names if fqdn not in failed), warnings
+        done = crew.each(crew.names, lambda name, agent: agent.rename(account.name, names[servers[name].fqdn]))
+    failed = {servers[name].fqdn: error for name, error in done.items() if isinstance(error, CasarrayError)}
+    return tuple(fqdn for fqdn in names if fqdn not in failed), failed
+
+
+def not_told(failed: Mapping[str, CasarrayError]) -> tuple[str, ...]:
+    """What it means that members could not be told."""
+    return tuple(f"{fqdn} was not told the new names, and may refuse their tickets: {e}" for fqdn, e in failed.items())
 
 
 def _carry_out(realm: Realm, account: Account, todo: Plan) -> None:
@@ -247,7 +267,7 @@ def audit(desk: Desk, account: str | None = None, array: str | None = None, tell
     hosts = list(dict.fromkeys(host for share in shares for host in hosts_of(share)))
     tell("asking DNS", 0, len(hosts))
     canonical = desk.canonical(hosts)
-    found = spn_audit.audit(Forest(_watched(desk.realm, tell), audited, canonical))
+    found = spn_audit.audit(Forest(watched(desk.realm, tell), audited, canonical))
     if everything:
         return found
     accounts = {key(share.account) for share in shares}
@@ -255,7 +275,7 @@ def audit(desk: Desk, account: str | None = None, array: str | None = None, tell
     return tuple(one for one in found if arrays & set(one.arrays) or key(one.name) in accounts)
 
 
-def _watched(realm: Realm, tell: Tell) -> Iterator[Owner]:
+def watched(realm: Realm, tell: Tell) -> Iterator[Owner]:
     """Every account, telling how many there are so far."""
     for number, owner in enumerate(realm.all_owners(), 1):
         if number % TELL_EVERY == 0:
@@ -315,7 +335,7 @@ def find(realm: Realm, wanted: str, tell: Tell = quiet) -> tuple[Found, ...]:
     shape = "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in pattern.casefold())
     more = "" if "/" in text else "(?::[^/]*)?(?:/.*)?"
     matches = re.compile(f"{shape}{more}").fullmatch
-    found = [Found(name, owner) for owner in _watched(realm, tell) for name in owner.names if matches(name.casefold())]
+    found = [Found(name, owner) for owner in watched(realm, tell) for name in owner.names if matches(name.casefold())]
     return tuple(sorted(found, key=lambda one: (key(one.name), key(one.owner.where))))
 
 
