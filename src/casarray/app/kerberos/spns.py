@@ -131,8 +131,8 @@ def unready(account: Account, found: Readers) -> tuple[str, ...]:
 def _picture(desk: Desk, share: Share, choices: Choices, tell: Tell) -> Picture:
     account = desk.realm.account(share.account)
     wanted = () if choices.withdraw else wanted_names(share, desk.settings, desk.profile)
-    names = {one.name for one in wanted} | {one.name.alias for one in wanted if one.name.alias is not None}
-    owners = desk.realm.owners(sorted((name for name in names if name is not None), key=lambda one: one.key))
+    names = {name for one in wanted for name in (one.name, one.name.alias, *one.name.covers) if name is not None}
+    owners = desk.realm.owners(sorted(names, key=lambda one: one.key))
     picture = Picture(account, wanted, could_be_ours(share), owners, (), lifetime=desk.settings.lifetime)
     steps = tuple(gains(picture))
     if not steps:
@@ -341,8 +341,8 @@ def find(realm: Realm, wanted: str, tell: Tell = quiet) -> tuple[Found, ...]:
 
 def _find_one(realm: Realm, name: Spn) -> tuple[Found, ...]:
     alias = name.alias
-    owners = realm.owners([name, *([alias] if alias is not None and alias != name else [])])
+    owners = realm.owners([name, *([alias] if alias is not None else [])])
     found = [Found(str(name), owner) for owner in owners.get(name, ())]
-    if alias is not None and alias != name:
+    if alias is not None:
         found += [Found(str(alias), owner, str(name)) for owner in owners.get(alias, ())]
     return tuple(found)

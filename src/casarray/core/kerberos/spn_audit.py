@@ -11,7 +11,7 @@ from enum import StrEnum
 from casarray.core.directory.model import Server, key
 from casarray.core.kerberos.account import Account, Owner
 from casarray.core.kerberos.encryption import AES, of_bits
-from casarray.core.kerberos.principal import HOST_STANDS_FOR, Spn, is_spn
+from casarray.core.kerberos.principal import Spn, is_spn
 from casarray.core.kerberos.spn_plan import unwanted
 from casarray.core.kerberos.wanted import Wanted
 
@@ -252,11 +252,8 @@ def _missing(wanted: Wanted, share: AuditedShare, index: _Index) -> Finding:
 
 def _explicit(wanted: Wanted, share: AuditedShare, index: _Index) -> Iterator[Finding]:
     """``host/NAME`` is ours, yet what it would stand for is somebody else's by name."""
-    if key(wanted.name.service) != "host":
-        return
     mine = share.account.where if share.account else ""
-    for service in sorted(HOST_STANDS_FOR):
-        name = Spn(service, wanted.name.host)
+    for name in wanted.name.covers:
         others = [one for one in index.of(name) if key(one.where) != key(mine)]
         if len(others) == 1:
             yield Finding(

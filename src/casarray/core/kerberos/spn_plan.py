@@ -282,11 +282,12 @@ def _aliases(picture: Picture) -> Iterator[_Alias]:
     A KDC looks for the name itself first, so adding it is safe for the array and decides the matter: that is a warning.
     Where the other is the machine that is called NAME, it takes its own services' tickets away: that blocks.
     """
+    has = _names(picture.account)
     for wanted in picture.wanted:
+        if wanted.name not in has:
+            yield from _covered(picture, wanted.name)
         alias = wanted.name.alias
-        if alias is None or alias == wanted.name:
-            continue
-        for owner in others_of(picture, alias):
+        for owner in others_of(picture, alias) if alias is not None else ():
             label = wanted.name.host.partition(".")[0]
             if key(owner.name) == f"{key(label)}$":
                 yield _Alias(
@@ -295,9 +296,20 @@ def _aliases(picture: Picture) -> Iterator[_Alias]:
                     f"another name",
                     blocks=True,
                 )
-            elif wanted.name not in _names(picture.account):
+            elif wanted.name not in has:
                 yield _Alias(
                     f"{wanted.name}: until it is there, clients get tickets of {owner.name} ({owner.where}), which has "
                     f"{alias}. Domain controllers that compare aliases may refuse to add it: take {alias} away then",
                     blocks=False,
                 )
+
+
+def _covered(picture: Picture, name: Spn) -> Iterator[_Alias]:
+    """What ``host/NAME`` would stand for, and somebody else has by name."""
+    for cover in name.covers:
+        for owner in others_of(picture, cover):
+            yield _Alias(
+                f"{name}: it does not stand for {cover}, which {owner.name} ({owner.where}) has by name. Domain "
+                f"controllers that compare aliases may refuse to add it: take {cover} away then",
+                blocks=False,
+            )
