@@ -80,16 +80,26 @@ class Watcher:
 class Forest:
     """All of it."""
 
-    def __init__(self, realm: FakeRealm | None = None, *, held: bool = True, **settings: object) -> None:
-        """``held``: every member holds the account's present keys."""
-        self.realm = realm or FakeRealm()
-        made = Account("asa$", self.realm.name, AccountKind.COMPUTER, "CN=asa", (SPN,), 3, bits_of(AES))
-        self.realm.put(replace(made, set_at=NOW - 30 * DAY), "the first")
+    def __init__(
+        self,
+        realm: FakeRealm | None = None,
+        *,
+        held: bool = True,
+        account: str = "asa$",
+        now: float = NOW,
+        **settings: object,
+    ) -> None:
+        """``held``: every member holds the account's present keys; ``now``: by everybody's clock."""
+        self.realm, self.name = realm or FakeRealm(), account
+        self.realm.now = now
+        made = Account(account, self.realm.name, AccountKind.COMPUTER, "CN=asa", (SPN,), 3, bits_of(AES))
+        self.realm.put(replace(made, set_at=now - 30 * DAY), "the first")
         self.agents = FakeAgents()
         for name in MEMBERS:
-            self.agents.add(f"{name}.domain.tld", *([self.holding()] if held else []))
+            member = self.agents.add(f"{name}.domain.tld", *([self.holding()] if held else []))
+            member.now = now
         self.log, self.clockwork = Log(), Clockwork()
-        chosen = replace(KerberosSettings(account="asa$", keytab="/etc/casarray/admin.keytab"), **settings)  # type: ignore[arg-type]
+        chosen = replace(KerberosSettings(account=account, keytab="/etc/casarray/admin.keytab"), **settings)  # type: ignore[arg-type]
         service = DirectoryService(MemoryDirectory(ORGANISATION), "admin")
         self.desk = Desk(
             service,
@@ -102,36 +112,36 @@ class Forest:
 
     def __call__(self, watch: Watcher | None = None, **order: object) -> Report:
         """Roll."""
-        wanted = Order("asa$", **order)  # type: ignore[arg-type]
+        wanted = Order(self.name, **order)  # type: ignore[arg-type]
         return roll(self.desk, wanted, watch, now=lambda: self.realm.now, sleep=lambda _: None)
 
     def holding(self) -> Holding:
         """What a member holds that has the present keys."""
         account = self.account
-        keys = Generation(account.number, self.realm.kdc_keys("asa$"), NOW - 30 * DAY)
-        return Holding("asa$", account.realm, (SPN,), (keys,))
+        keys = Generation(account.number, self.realm.kdc_keys(self.name), self.realm.now - 30 * DAY)
+        return Holding(self.name, account.realm, (SPN,), (keys,))
 
     @property
     def account(self) -> Account:
-        return self.realm.accounts["asa"]
+        return self.realm.accounts[self.name.removesuffix("$").casefold()]
 
     def member(self, name: str) -> FakeMember:
         return self.agents.members[f"{name}.domain.tld"]
 
     def is_right(self, *names: str) -> bool:
         """These members (all of them) hold what the KDC makes tickets with, confirmed, under its number."""
-        wanted = checks(Generation(self.account.number, self.realm.kdc_keys("asa$"), 0.0))
-        found = [self.member(name).holding("asa$").of(self.account.number) for name in names or MEMBERS]
+        wanted = checks(Generation(self.account.number, self.realm.kdc_keys(self.name), 0.0))
+        found = [self.member(name).holding(self.name).of(self.account.number) for name in names or MEMBERS]
         return all(one is not None and not one.pending and checks(one) == wanted for one in found)
 
     def reads(self, *names: str) -> bool:
         """These members (all of them) hold the key that the KDC makes tickets with, under whatever number."""
-        wanted = print_of(checks(Generation(0, self.realm.kdc_keys("asa$"), 0.0)))
+        wanted = print_of(checks(Generation(0, self.realm.kdc_keys(self.name), 0.0)))
         return all(
-            any(wanted == print_of(checks(one)) for one in self.member(name).holding("asa$").generations)
+            any(wanted == print_of(checks(one)) for one in self.member(name).holding(self.name).generations)
             for name in names or MEMBERS
         )
 
     def is_as_before(self) -> bool:
         """Nobody has anything new."""
-        return self.account.number == 3 and all(self.member(name).numbers("asa$") == (3,) for name in MEMBERS)
+        return self.account.number == 3 and all(self.member(name).numbers(self.name) == (3,) for name in MEMBERS)

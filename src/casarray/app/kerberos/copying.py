@@ -97,6 +97,7 @@ def _line(share: Share, account: Account, name: str, said: AgentState | Casarray
         return MemberLine(name, host, MemberState.UNCHANGED)
     if isinstance(said, CasarrayError):
         return MemberLine(name, host, MemberState.MISSING, detail=str(said))
-    held = said.holding(account.name)
-    numbers = tuple(one.number for one in held.generations) if held else ()
-    return MemberLine(name, host, MemberState.CONFIRMED, numbers)
+    found = said.holding(account.name)
+    held = found.generations if found else ()
+    numbers, made = tuple(one.number for one in held), tuple(one.made for one in held)
+    return MemberLine(name, host, MemberState.CONFIRMED, numbers, made=made)

@@ -331,7 +331,8 @@ class _Rolling:
 
     def _line(self, member: Member, current: Roll, outcome: Outcome) -> MemberLine:
         server = self._share.server(member.name)
-        numbers = tuple(one.number for one in member.held.generations) if member.held else ()
+        held = member.held.generations if member.held else ()
+        numbers, made = tuple(one.number for one in held), tuple(one.made for one in held)
         state = MemberState.REACHED
         if member.missing:
             state = MemberState.LEFT_OUT if key(member.name) in current.terms.left_out else MemberState.MISSING
@@ -341,7 +342,7 @@ class _Rolling:
             state = MemberState.CONFIRMED
         elif outcome in (Outcome.REFUSED, Outcome.NOT_DUE):
             state = MemberState.UNCHANGED
-        return MemberLine(member.name, server.fqdn if server else "", state, numbers, member.missing)
+        return MemberLine(member.name, server.fqdn if server else "", state, numbers, member.missing, made)
 
 
 _DOING: Mapping[type, Callable[[_Rolling, Any, Roll], Roll]] = {

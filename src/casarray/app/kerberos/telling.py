@@ -54,6 +54,7 @@ class MemberLine:
     state: MemberState
     numbers: tuple[int, ...] = ()  # of the generations it holds, newest first
     detail: str = ""  # why it is missing
+    made: tuple[float, ...] = ()  # when each of them was made, seconds since the epoch
 
 
 class Watch(Protocol):
