@@ -13,7 +13,7 @@ from casarray.app.kerberos.telling import MemberState
 from casarray.core.errors import Denied, NotFound, Unavailable
 from casarray.core.kerberos.account import Account, AccountKind
 from casarray.core.kerberos.keys import Generation, Key
-from casarray.core.kerberos.roll import Outcome
+from casarray.core.kerberos.roll import Outcome, numbered
 
 
 class Watched(FakeRealm):
@@ -226,6 +226,33 @@ def test_when_the_realm_never_answers_again_nobody_notices_and_another_run_finis
     assert (report.outcome, report.code) == (Outcome.UNFINISHED, 3)
     assert "is not known: no controller answers" in report.text
     assert forest.reads()
+    assert forest().outcome is Outcome.FINISHED
+    assert forest.is_right()
+
+
+def test_a_controller_that_has_not_heard_of_the_password_yet_is_not_believed() -> None:
+    class Lagging(FakeRealm):
+        lags = False
+
+        def account(self, name: str) -> Account:
+            found = super().account(name)
+            return replace(found, number=3, set_at=NOW - 30 * DAY) if self.lags else found
+
+        def prove(self, account: Account, generation: Generation) -> str:
+            return super().prove(account, numbered(generation, 4))  # a KDC does not look at the number
+
+    realm = Lagging()
+    forest, watch = Forest(realm), Watcher()
+    realm.fail("set_password", Unavailable("the controller is gone"), after=True)
+    realm.lags = True
+    report = forest(watch)
+    assert (report.outcome, report.code) == (Outcome.UNFINISHED, 3)
+    assert "does not show it yet" in report.text
+    again = forest()
+    assert (again.outcome, again.code) == (Outcome.REFUSED, 1)
+    assert "lags behind" in again.text
+    assert all(forest.member(name).numbers("asa$") == (4, 3) for name in MEMBERS), "the old key is still there"
+    realm.lags = False
     assert forest().outcome is Outcome.FINISHED
     assert forest.is_right()
 

@@ -446,6 +446,10 @@ def test_new_keys_are_of_all_types_that_the_realm_may_use() -> None:
     assert kinds_of(replace(ACCOUNT, encryption=0), ("aes256",)) == EXCHANGE, "without a word, tickets may be RC4"
 
 
-def test_keys_that_are_proven_get_the_realms_number_even_if_theirs_was_higher() -> None:
-    newer = told(Holding("asa$", "LAB", (), (generation("p0", 4),)))
-    assert next_step(roll(ACCOUNT, Member("cas1", newer))) == rules.Confirm((("cas1", 4),), 3)
+@pytest.mark.parametrize("pending", [False, True])
+def test_keys_that_are_proven_do_not_get_a_number_that_is_too_low(pending: bool) -> None:
+    newer = told(Holding("asa$", "LAB", (), (generation("p0", 4, pending=pending), generation("older", 3))))
+    lagging = roll(ACCOUNT, Member("cas1", newer))
+    assert "lags behind" in refusal(lagging)
+    forced = replace(lagging, terms=Terms(LIFETIME, force=True))
+    assert next_step(forced) == rules.Confirm((("cas1", 4),), 3), "after a restore it is the right one"

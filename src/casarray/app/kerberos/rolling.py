@@ -213,9 +213,21 @@ class _Rolling:
                 why = str(error)
                 continue
             if (account.number, account.set_at) == (current.account.number, current.account.set_at):
-                return replace(current, sent=Sent.REFUSED, why=f"the realm did not take it: {current.why}")
+                return self._not_seen(current)
             return replace(current, sent=Sent.YES, account=account, must_prove=True)
         return replace(current, sent=Sent.UNKNOWN, why=why)
+
+    def _not_seen(self, current: Roll) -> Roll:
+        """The account is as it was: the password was not taken, or whoever answers now has not heard of it."""
+        assert current.new is not None
+        try:
+            taken = not self._desk.realm.prove(current.account, current.new)
+        except Unavailable:
+            taken = False
+        if taken:
+            why = "a ticket can be got with it, but the controller that answers does not show it yet"
+            return replace(current, sent=Sent.UNKNOWN, why=why)
+        return replace(current, sent=Sent.REFUSED, why=f"the realm did not take it: {current.why}")
 
     def _prove_new(self, _step: rules.ProveNew, current: Roll) -> Roll:
         assert current.new is not None
