@@ -328,6 +328,23 @@ class DomainController:
             self._tool("samba-tool", "domain", "exportkeytab", str(path), f"--principal={user}", f"-s{self._conf}")
         return path
 
+    @contextmanager
+    def granted(self, dn: str, *entries: str) -> Iterator[None]:
+        """For a while these access control entries (SDDL) stand on an object, too."""
+        database = ("-H", str(self.folder / "private/sam.ldb"))
+        conf = f"--configfile={self._conf}"
+        found = self._tool(
+            "ldbsearch", conf, *database, "-b", dn, "-s", "base", "(objectClass=*)", "nTSecurityDescriptor"
+        )
+        before = found.replace("\n ", "").partition("nTSecurityDescriptor: ")[2].split("\n")[0]
+        self._tool("samba-tool", "dsacl", "set", f"--objectdn={dn}", f"--sddl={''.join(entries)}", *database,
+                   f"-s{self._conf}")  # fmt: skip
+        try:
+            yield
+        finally:
+            edit = f"replace: nTSecurityDescriptor\nnTSecurityDescriptor: {before}"
+            self.load(f"dn: {dn}\nchangetype: modify\n{edit}\n-\n")
+
     # Machines.
 
     def add_machine(self, name: str, *names: str) -> Path:

@@ -239,9 +239,9 @@ class ActiveDirectoryRealm:
         try:
             yield
         except Denied as error:
-            who = self._link.connection.who if self._link.connection else "this account"
+            who = self._link.connection.who if self._link.connection else "us"
             raise Denied(
-                f"{error}. {who} needs the right {right}: have it delegated, or log on as somebody else"
+                f"{error}. Needed is the right {right}, for {who}: have it delegated, or log on as somebody who has it"
             ) from error
 
     @contextmanager
