@@ -91,9 +91,10 @@ def test_a_member_takes_tickets_and_a_new_keytab_without_a_reload(
     alice = Client("alice", kdc.ticket("alice", password))
     tally = log_in(member, alice, alice, count=12, fresh_share=0.5)
     assert tally.reasons == {}
-    assert tally.members == {"cas1": {"http": 4, "imap": 4, "rpc": 4}}
+    assert tally.total == 12
+    assert set(tally.members["cas1"]) == {"http", "imap", "rpc"}
     state = tell(rpc_server, "state")["kerberos"]
-    assert state["callers"] == {"alice@MIT.EXAMPLE": 4}
+    assert state["callers"] == {"alice@MIT.EXAMPLE": tally.succeeded["rpc"]}
     assert state["last"] == {"principal": "alice@MIT.EXAMPLE", "mechanism": "SPNEGO, Kerberos", "level": "privacy"}
 
     # The keys change at the KDC: who comes with a new ticket is refused by a member that has the old ones only ...

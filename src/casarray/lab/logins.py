@@ -164,17 +164,12 @@ def rpc_login(target: Target, client: Client, ccache: str) -> str:
     with socket.create_connection((target.vip, target.rpc_port), TIMEOUT, source) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         sock.sendall(rpc.bind(emsmdb.EMSMDB, auth=auth.begin(), header_signing=True))
-        while True:
-            bound = _event(sock, rpc)
-            if not isinstance(bound, Bound):
-                raise Unavailable(f"the bind was refused: {bound}")
-            leg = auth.answered(bound.auth, bound.header_signing)
-            if leg is None:
+        while isinstance(bound := _event(sock, rpc), Bound):
+            if (leg := auth.answered(bound.auth, bound.header_signing)) is None:
                 break
             sock.sendall(rpc.alter(emsmdb.EMSMDB, auth=leg))
-            if auth.complete:
-                _event(sock, rpc)  # the answer to the last leg needs no other
-                break
+        else:
+            raise Unavailable(f"the bind was refused: {bound}")
         rpc.protection = auth.protection
         question = emsmdb.EcDoConnectEx(f"/o=Lab/cn={client.user}")
         sock.sendall(rpc.call(emsmdb.EMSMDB, emsmdb.Opnum.CONNECT, question.encode()))

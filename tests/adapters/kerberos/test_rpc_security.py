@@ -28,7 +28,8 @@ class Wire:
 
     def __init__(self, cache: str, keytab: Path, kind: AuthType, level: AuthLevel, signing: bool) -> None:
         self.callers: list[Caller | None] = []
-        self.auth = ClientAuth(initiate(SERVICE, cache, kind), kind, level, header_signing=signing)
+        security = initiate(SERVICE, cache, kind, sealed=level == AuthLevel.PRIVACY)
+        self.auth = ClientAuth(security, kind, level, header_signing=signing)
         self.client = RpcClient()
         self.server = RpcServer({ECHO: self.answer}, auth=ServerAuth(Acceptors(keytab).accept))
         self.signing = signing

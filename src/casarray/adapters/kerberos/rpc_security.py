@@ -29,10 +29,11 @@ _FLAGS = (
     | gssapi.RequirementFlag.replay_detection
     | gssapi.RequirementFlag.out_of_sequence_detection
     | gssapi.RequirementFlag.integrity
-    | gssapi.RequirementFlag.confidentiality
     | gssapi.RequirementFlag.dce_style
 )
 _BLOCK = bytes(16)
+#: GSS_KRB5_CRED_NO_CI_FLAGS_X: ask for sealing only where it is asked for; MIT's library does it always otherwise.
+_NO_CI_FLAGS = gssapi.OID.from_int_seq("1.2.752.43.13.29")
 
 
 class _Context(gssapi.SecurityContext):  # type: ignore[misc]  # the library's types are not known here
@@ -155,15 +156,22 @@ class Acceptors:
         return GssSecurity(_Context(creds=credentials, usage="accept"), kind)
 
 
-def initiate(target: str, ccache: str, kind: AuthType = AuthType.SPNEGO) -> GssSecurity:
-    """A client's context for the service ``class/host``, with the tickets of that cache. `Denied` without any."""
+def initiate(target: str, ccache: str, kind: AuthType = AuthType.SPNEGO, *, sealed: bool = True) -> GssSecurity:
+    """A client's context for the service ``class/host``, with the tickets of that cache. `Denied` without any.
+
+    ``sealed``: for the level privacy. At lower ones sealing must not even be asked for: Samba would leave room for its
+    longer tokens in every answer, and fail over those of signing.
+    """
     mechanism = _MECHANISMS[kind]
+    flags = _FLAGS | gssapi.RequirementFlag.confidentiality if sealed else _FLAGS
     try:
         credentials = gssapi.Credentials(usage="initiate", store={"ccache": ccache}, mechs=[mechanism])
         if kind == AuthType.SPNEGO:
             raw.set_neg_mechs(credentials, [KRB5])
+        if not sealed:
+            raw.set_cred_option(_NO_CI_FLAGS, credentials)
         name = gssapi.Name(target, gssapi.NameType.kerberos_principal)
-        context = _Context(name=name, creds=credentials, mech=mechanism, flags=_FLAGS, usage="initiate")
+        context = _Context(name=name, creds=credentials, mech=mechanism, flags=flags, usage="initiate")
     except GSSError as error:
         raise Denied(f"there is no ticket to use from {ccache}: {_reason(error)}") from None
     return GssSecurity(context, kind)
