@@ -501,6 +501,19 @@ def test_a_right_that_is_missing_is_named(kdc: MitKdc) -> None:
         session.ask("cpw", "-randkey", "asa/casarray")
 
 
+@pytest.mark.parametrize("adjusts", [True, False])
+def test_a_wrong_clock_is_told(
+    kdc: MitKdc, realm: MitRealm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adjusts: bool
+) -> None:
+    """A program that may go by the KDC's clock gets a ticket, and kadmind, whose clock is right, refuses it."""
+    with kdc.clock(-100_000) as ahead:
+        conf = tmp_path / "krb5.conf"
+        conf.write_text(ahead.read_text().replace("[libdefaults]", f"[libdefaults]\n    kdc_timesync = {adjusts:d}"))
+        monkeypatch.setenv("KRB5_CONFIG", str(conf))
+        with pytest.raises(Unavailable, match=r"the clocks (differ too much|of the KDC, of kadmind)"):
+            realm.account("asa")
+
+
 def test_a_kadmind_that_is_gone_is_told(kdc: MitKdc, realm: MitRealm, asa: Account) -> None:
     kdc.stop("kadmind")
     try:
@@ -551,9 +564,10 @@ def test_a_kadmind_that_says_nothing_is_not_waited_for_without_end(
 
 
 def test_without_the_program_it_is_said_how_to_get_it(realm: MitRealm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(Unavailable, match="install the package krb5-user"):
-        realm.account("asa")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.which", lambda _: None)
+        with pytest.raises(Unavailable, match="install the package krb5-user"):
+            realm.account("asa")
 
 
 # What clients send.

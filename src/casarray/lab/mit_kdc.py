@@ -16,8 +16,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from casarray.core.errors import Unavailable
@@ -172,19 +172,23 @@ class MitKdc:
                 process.kill()
                 process.wait()
 
-    def start_with_clock(self, ahead: int) -> Path:
-        """A second krb5kdc of the realm on port 89, whose clock is ``ahead`` seconds ahead; its krb5.conf."""
-        library = self.folder / f"clock{ahead}.so"
-        source = self.folder / "clock.c"
+    @contextmanager
+    def clock(self, ahead: int) -> Iterator[Path]:
+        """For a while a second krb5kdc on port 89, whose clock is so many seconds ahead; its krb5.conf."""
+        library, source = self.folder / f"clock{ahead}.so", self.folder / "clock.c"
         source.write_text(_CLOCK)
-        command = ["gcc", "-shared", "-fPIC", f"-DAHEAD={ahead}", "-o", str(library), str(source), "-ldl"]
+        command = ["gcc", "-shared", "-fPIC", f"-DAHEAD=({ahead})", "-o", str(library), str(source), "-ldl"]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
-        krb5_conf, kdc_conf = self.folder / f"krb5-{ahead}.conf", self.folder / f"kdc-{ahead}.conf"
+        krb5_conf, kdc_conf = self.folder / "krb5-clock.conf", self.folder / "kdc-clock.conf"
         krb5_conf.write_text(_KRB5_CONF.format(port=89, **self._words()))
         kdc_conf.write_text(_KDC_CONF.format(port=89, **self._words()))
         changed = {"LD_PRELOAD": str(library), "KRB5_KDC_PROFILE": str(kdc_conf)}
-        self._daemons[f"krb5kdc{ahead}"] = self._spawn("krb5kdc", "-n", 89, changed)
-        return krb5_conf
+        process = self._spawn("krb5kdc", "-n", 89, changed)
+        try:
+            yield krb5_conf
+        finally:
+            process.kill()
+            process.wait()
 
     def _spawn(
         self, daemon: str, option: str, port: int, changed: Mapping[str, str] | None = None

@@ -153,14 +153,14 @@ def test_a_kdc_that_does_not_answer_proves_nothing(kdc: MitKdc) -> None:
 def test_a_wrong_clock_proves_nothing_and_is_told(kdc: MitKdc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     password = kdc.add_user("alice")
     keys = keys_of("alice", kdc.realm, password, 1, AES, "")
-    ahead = kdc.start_with_clock(600)
-    monkeypatch.setenv("KRB5_CONFIG", str(ahead))
-    assert prove("alice", kdc.realm, keys) == ""  # the library goes by the KDC's clock, if it may
-    strict = tmp_path / "krb5.conf"
-    strict.write_text(ahead.read_text().replace("[libdefaults]", "[libdefaults]\n    kdc_timesync = 0"))
-    monkeypatch.setenv("KRB5_CONFIG", str(strict))
-    with pytest.raises(Unavailable, match="differ by more than five minutes: set this one"):
-        prove("alice", kdc.realm, keys)
+    with kdc.clock(600) as ahead:
+        monkeypatch.setenv("KRB5_CONFIG", str(ahead))
+        assert prove("alice", kdc.realm, keys) == ""  # the library goes by the KDC's clock, if it may
+        strict = tmp_path / "krb5.conf"
+        strict.write_text(ahead.read_text().replace("[libdefaults]", "[libdefaults]\n    kdc_timesync = 0"))
+        monkeypatch.setenv("KRB5_CONFIG", str(strict))
+        with pytest.raises(Unavailable, match="differ by more than five minutes: set this one"):
+            prove("alice", kdc.realm, keys)
 
 
 @root

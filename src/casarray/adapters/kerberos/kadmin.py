@@ -32,7 +32,7 @@ _FAILED = re.compile(
     r"(?:(?:add|change|modify|delete|get)_(?:principal|principals|password|strings)|(?:set|del)_string|kadmin): (.*)"
 )
 _RIGHTS = {"add": "a", "delete": "d", "modify": "m", "change-password": "c", "get": "i", "list": "l"}
-_NOBODY = ("Cannot contact", "Communication failure", "Cannot resolve", "GSS-API (or Kerberos) error", "timed out")
+_NOBODY = ("Cannot contact", "Communication failure", "Cannot resolve", "timed out")
 _NOT_LET_IN = (
     "Matching credential not found",
     "Keytab contains no suitable keys",
@@ -146,6 +146,11 @@ class Kadmin:
             error = Conflict(f"{kadmin}: {text}")
         elif "Clock skew" in text:
             error = Unavailable(f"{kadmin} does not let {self.who} in: the clocks differ too much ({text})")
+        elif "GSS-API" in text:
+            error = Unavailable(
+                f"kadmind of {self.realm} does not take the ticket of {self.who} and does not say why ({text}): look "
+                "at the clocks of the KDC, of kadmind and of this machine, and at kadmind's log"
+            )
         elif any(words in text for words in _NOBODY):
             error = Unavailable(
                 f"kadmind of {self.realm} does not answer ({text}): look whether it runs, and at admin_server in "
