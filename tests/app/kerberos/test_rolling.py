@@ -263,8 +263,10 @@ def test_a_password_that_is_refused_changes_nothing() -> None:
     forest = Forest()
     forest.realm.fail("set_password", Denied("the right Reset Password is missing"))
     report = forest()
+    assert sum(call.startswith("prove") for call in forest.realm.calls) == 1, "a wrong key is a failed logon"
     assert report.text.startswith(
-        r"the password of LAB\asa$ was not changed: the right Reset Password is missing. New keys lie pending on"
+        r"the password of LAB\asa$ was not changed: the realm did not take it: the right Reset Password is missing. "
+        "New keys lie pending on"
     )
     assert forest.reads()
 
@@ -350,6 +352,13 @@ def test_what_a_schedule_runs_every_day_rolls_only_what_is_old() -> None:
     forest = Forest()
     assert forest(not_before=31 * DAY).outcome is Outcome.NOT_DUE
     assert forest(not_before=29 * DAY).outcome is Outcome.ROLLED
+
+
+def test_a_realm_that_says_no_after_it_has_done_it_is_not_believed() -> None:
+    forest = Forest()
+    forest.realm.fail("set_password", Denied("the second of two principals may not be changed"), after=True)
+    assert forest().outcome is Outcome.ROLLED
+    assert forest.is_right()
 
 
 def test_the_first_roll_of_an_account_without_names_needs_no_force() -> None:

@@ -453,3 +453,12 @@ def test_keys_that_are_proven_do_not_get_a_number_that_is_too_low(pending: bool)
     assert "lags behind" in refusal(lagging)
     forced = replace(lagging, terms=Terms(LIFETIME, force=True))
     assert next_step(forced) == rules.Confirm((("cas1", 4),), 3), "after a restore it is the right one"
+
+
+def test_a_name_that_has_no_keys_yet_is_reason_enough_for_a_roll() -> None:
+    principals = replace(ACCOUNT, kind=AccountKind.PRINCIPALS, names=("http/x", "http/y"))
+    first = Generation(3, tuple(replace(k, principal="HTTP/x") for k in generation("p0", 3).keys), 0.0)
+    known = roll(principals, Member("cas1", told(Holding("asa", "LAB", (), (first,)))), now=60.0)
+    known = replace(known, proofs={print_of(checks(first)): ""})
+    assert next_step(known) == rules.Make()
+    assert "was set 1m ago" in refusal(replace(known, account=replace(principals, names=("http/x",))))

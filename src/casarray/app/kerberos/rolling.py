@@ -55,6 +55,7 @@ class _Rolling:
         self._desk, self._order, self._share, self._crew = job.desk, job.order, job.share, job.crew
         self._watch, self._now, self._sleep = job.watch, job.now, job.sleep
         self._password = ""
+        self._answered = True  # the realm, when it was told the password
         self._warnings: list[str] = []
         self._planned: list[str] = []
 
@@ -195,22 +196,22 @@ class _Rolling:
         self._watch.phase("setting the password in the directory", ())
         try:
             account = self._desk.realm.set_password(current.account, self._password)
-        except Unavailable as error:
+        except CasarrayError as error:  # a realm that says no may have done a part of it: an MIT realm has many keys
+            self._answered = not isinstance(error, Unavailable)
             return replace(current, sent=Sent.UNSURE, why=str(error))
-        except CasarrayError as error:
-            return replace(current, sent=Sent.REFUSED, why=str(error))
         # Another number than the next one: it may be a realm that counts otherwise, or somebody else's password.
         return replace(current, sent=Sent.YES, account=account, must_prove=account.number != current.new.number)
 
     def _reread(self, _step: rules.Reread, current: Roll) -> Roll:
         why = current.why
         for seconds in REREADS:
-            self._sleep(seconds)
-            self._desk.close()  # the connection that lost the answer
+            if not self._answered:
+                self._sleep(seconds)
+                self._desk.close()  # the connection that lost the answer
             try:
                 account = self._desk.realm.account(current.account.name)
             except Unavailable as error:
-                why = str(error)
+                why, self._answered = str(error), False
                 continue
             if (account.number, account.set_at) == (current.account.number, current.account.set_at):
                 return self._not_seen(current)
@@ -221,7 +222,7 @@ class _Rolling:
         """The account is as it was: the password was not taken, or whoever answers now has not heard of it."""
         assert current.new is not None
         try:
-            taken = not self._desk.realm.prove(current.account, current.new)
+            taken = not self._answered and not self._desk.realm.prove(current.account, current.new)
         except Unavailable:
             taken = False
         if taken:

@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from casarray.core.config_values import duration_text
 from casarray.core.directory.model import key
-from casarray.core.kerberos.account import Account
+from casarray.core.kerberos.account import Account, AccountKind
 from casarray.core.kerberos.encryption import EXCHANGE, Enctype, of_bits, of_words
 from casarray.core.kerberos.keys import Generation, Held, HeldGeneration, checks
 
@@ -362,6 +362,8 @@ def _age(roll: Roll) -> Step | None:
     account, terms = roll.account, roll.terms
     if account.set_at is None or roll.new is not None or (roll.current is None and not account.names):
         return None  # nobody can have a ticket yet, or it was looked at before
+    if _names_without_keys(roll):
+        return None
     old = roll.now - account.set_at
     if terms.not_before is not None and old < terms.not_before and not terms.force:
         return End(_quiet(roll, Outcome.NOT_DUE), f"the password of {account} is {_span(old)} old: it is not due yet")
@@ -372,6 +374,14 @@ def _age(roll: Roll) -> Step | None:
             f"{_span(terms.lifetime)}: roll again in {_span(terms.lifetime - old)}, or use --force",
         )
     return None
+
+
+def _names_without_keys(roll: Roll) -> bool:
+    """Whether clients get no tickets for a name before the next roll: in an MIT realm each name has keys of its own."""
+    if roll.account.kind is not AccountKind.PRINCIPALS or roll.current is None:
+        return False
+    keyed = {line.split(" ")[1].casefold() for line in roll.current}
+    return any(name.casefold() not in keyed for name in roll.account.names)
 
 
 def _quiet(roll: Roll, otherwise: Outcome) -> Outcome:
