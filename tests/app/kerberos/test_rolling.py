@@ -293,8 +293,41 @@ def test_wrong_salts_are_mended_when_the_realm_tells_the_right_one_afterwards() 
     assert forest.is_right()
 
 
+def test_somebody_who_rolls_in_the_very_last_moment_loses_nobody_a_ticket() -> None:
+    """A whole roll of somebody else between our check and our password."""
+    realm = Watched()
+    forest = Forest(realm)
+    theirs: list[Report] = []
+
+    def another(_: str) -> None:
+        realm.look = lambda _: None
+        theirs.append(forest())
+
+    realm.look = another
+    ours = forest()
+    assert theirs[0].outcome is ours.outcome is Outcome.ROLLED
+    assert forest.account.number == 5
+    assert forest.is_right()
+    assert all(forest.member(name).numbers("asa$") == (5, 4, 3) for name in MEMBERS), "no key that was used is lost"
+
+
 class Killed(BaseException):
     """The process is no more."""
+
+
+def test_somebody_who_gives_other_keys_in_the_very_last_moment_is_put_right() -> None:
+    realm = Watched()
+    forest = Forest(realm)
+
+    def another(_: str) -> None:
+        realm.look = lambda _: None
+        realm.fail("set_password", Killed())  # type: ignore[arg-type]
+        with pytest.raises(Killed):
+            forest()
+
+    realm.look = another
+    assert forest().outcome is Outcome.ROLLED
+    assert forest.is_right()
 
 
 POINTS = [

@@ -173,7 +173,7 @@ class Run:
                 account = model.account()
                 if account.number == roll.account.number:
                     return replace(roll, sent=Sent.REFUSED, why="it was not taken")
-                return replace(roll, sent=Sent.YES, account=account, must_prove=True)
+                return replace(roll, sent=Sent.YES, account=account, must_prove=True, checked=False)
             case rules.ProveNew():
                 assert roll.new is not None
                 return self._proven(roll, roll.new)
@@ -201,7 +201,8 @@ class Run:
         except Failed:
             return replace(roll, sent=Sent.UNSURE, why="no answer")
         account = model.account()
-        return replace(roll, sent=Sent.YES, account=account, must_prove=bool(self.skips))
+        skipped = bool(self.skips)
+        return replace(roll, sent=Sent.YES, account=account, must_prove=skipped, checked=not skipped)
 
 
 FAULTS = ("dies before", "dies after", "fails before", "fails after")
@@ -286,7 +287,7 @@ def things_done(**chance: object) -> int:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_every_single_step_is_mended_by_running_again(fault: str, skips: int) -> None:
     steps = things_done(skips=skips)
-    assert steps == 3 + 3 + 3 + 1 + 3  # look, give, check, set, confirm
+    assert steps == 3 + 3 + 3 + 1 + (3 if skips else 0) + 3  # look, give, check, set, look again, confirm
     for at in range(steps):
         model = Model(iter(()))
         first = goes(model, Chance(("",) * at + (fault,), skips=skips))
@@ -428,7 +429,7 @@ def test_somebody_elses_password_is_not_confirmed_as_ours() -> None:
         new=new, sent=Sent.YES, must_prove=True, pushed=frozenset({"cas1"}),
     )  # fmt: skip
     assert next_step(known) == rules.ProveNew()
-    wrong = replace(known, proofs={print_of(checks(new)): "another password"}, derived_again=True)
+    wrong = replace(known, proofs={print_of(checks(new)): "another password"}, derived_again=True, checked=True)
     step = next_step(wrong)
     assert isinstance(step, End)
     assert "somebody else set the password" in step.text

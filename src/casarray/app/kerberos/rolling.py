@@ -200,7 +200,8 @@ class _Rolling:
             self._answered = not isinstance(error, Unavailable)
             return replace(current, sent=Sent.UNSURE, why=str(error))
         # Another number than the next one: it may be a realm that counts otherwise, or somebody else's password.
-        return replace(current, sent=Sent.YES, account=account, must_prove=account.number != current.new.number)
+        unsure = account.number != current.new.number
+        return replace(current, sent=Sent.YES, account=account, must_prove=unsure, checked=not unsure)
 
     def _reread(self, _step: rules.Reread, current: Roll) -> Roll:
         why = current.why
@@ -215,7 +216,7 @@ class _Rolling:
                 continue
             if (account.number, account.set_at) == (current.account.number, current.account.set_at):
                 return self._not_seen(current)
-            return replace(current, sent=Sent.YES, account=account, must_prove=True)
+            return replace(current, sent=Sent.YES, account=account, must_prove=True, checked=False)
         return replace(current, sent=Sent.UNKNOWN, why=why)
 
     def _not_seen(self, current: Roll) -> Roll:

@@ -426,6 +426,8 @@ def _after_the_password(roll: Roll) -> Step:
     proof = roll.proofs.get(roll.new_print)
     if roll.must_prove and proof is None:
         return ProveNew()
+    if roll.must_prove and not roll.checked:  # somebody else's keys may lie under our number by now
+        return Check(tuple(member.name for member in roll.taking_part))
     wrong = bool(roll.must_prove and proof)  # such keys are confirmed to nobody
     if not wrong and (step := _told(roll)):
         return step
