@@ -12,6 +12,7 @@ from casarray.app.kerberos.crew import Crew
 from casarray.app.kerberos.desk import Desk
 from casarray.core.directory.lookup import by_fqdn
 from casarray.core.directory.model import Array, Directory, key
+from casarray.core.directory.parts import some
 from casarray.core.errors import CasarrayError, Conflict, NotFound
 from casarray.core.kerberos.account import Account, AccountKind
 from casarray.core.kerberos.account_rules import Finding, Grade, findings, refusals, warnings
@@ -288,8 +289,8 @@ def _needed(desk: Desk, account: Account) -> list[str]:
         )
     if account.names:
         reasons.append(
-            f"it has {len(account.names)} service principal names, {account.names[0]} among them, and clients get "
-            f"tickets for them (casarray spn apply --withdraw takes those of arrays away)"
+            f"clients get tickets for {some(account.names)} with its key (casarray spn apply --withdraw takes the "
+            f"names of arrays away)"
         )
     if MARK not in account.description.casefold():
         reasons.append("its description does not say that casarray made it")
