@@ -7,7 +7,7 @@ the folder. Nothing of the host's Kerberos is touched: all of it stands in the f
         password = kdc.add_user("alice")
         cache = kdc.ticket("alice", password)            # for KRB5CCNAME
         keytab = kdc.keytab("http/cas.mit.example")      # makes the principal, if there is none
-        kdc.administrator                                # a keytab that may do anything with kadmin
+        kdc.administrator                                # a keytab that may do with kadmin what casarray needs
 """
 
 import os
@@ -150,7 +150,7 @@ class MitKdc:
         (self.folder / "private").chmod(0o700)
         self.krb5_conf.write_text(_KRB5_CONF.format(port=88, **self._words()))
         (self.folder / "kdc.conf").write_text(_KDC_CONF.format(port=88, **self._words()))
-        (self.folder / "kadm5.acl").write_text(f"{ADMINISTRATOR}@{self.realm} *\n")
+        (self.folder / "kadm5.acl").write_text(f"{ADMINISTRATOR}@{self.realm} admcil\n")
         master = secrets.token_urlsafe(24)
         self._tool("kdb5_util", "create", "-s", "-r", self.realm, text=f"{master}\n{master}\n")
         self.local(f"addprinc -randkey {ADMINISTRATOR}", f"ktadd -q -norandkey -k {self.administrator} {ADMINISTRATOR}")
