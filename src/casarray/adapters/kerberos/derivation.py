@@ -149,7 +149,8 @@ def _wrong_key(principal: str, realm: str, key: Key, formula: str, password_is_r
         )
     if password_is_right:
         return f"{said}, although the password is the same: it was made with another salt. Set the password once more"
-    return f"{said}: its password was set by somebody else, or this key was made with another salt. Roll the account"
+    salted = "" if key.enctype is Enctype.RC4 else ", or this key was made with another salt"
+    return f"{said}: its password was set by somebody else{salted}. Roll the account"
 
 
 def _principal(context: Any, principal: str, realm: str) -> Any:
