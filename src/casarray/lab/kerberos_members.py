@@ -324,9 +324,7 @@ class KerberosMember:
 
     def stop(self) -> None:
         """End the services, each with its children; it can be started again."""
-        for process in reversed(self.processes.values()):
-            if process.poll() is None:
-                process.terminate()
+        self.ask_to_end()
         for process in reversed(self.processes.values()):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
@@ -335,6 +333,12 @@ class KerberosMember:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self.processes.clear()
+
+    def ask_to_end(self) -> None:
+        """Tell the services to end, and do not wait."""
+        for process in reversed(self.processes.values()):
+            if process.poll() is None:
+                process.terminate()
 
     def log(self, name: str) -> str:
         """The end of ``httpd-error``, ``httpd-access``, ``dovecot`` or ``postfix``."""

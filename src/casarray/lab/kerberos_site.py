@@ -1,0 +1,147 @@
+"""A site whose members read Kerberos tickets for the array's name: web, mail and RPC, behind a gateway.
+
+A `NetworkSite` beside a real domain controller: each member runs Apache, Dovecot and Postfix (`KerberosMember`) and the
+lab's RPC server, all of them reading the keytabs that somebody writes into the member's folder. Clients, members and
+gateway have a leg in the domain's network, so that tickets and keys can be had; what they say to the array goes through
+the gateway.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from casarray.adapters.stores.memory_directory import MemoryDirectory
+from casarray.app.directory import DirectoryService
+from casarray.app.kerberos.desk import Desk
+from casarray.app.kerberos.ports import Agents, Realm
+from casarray.core.config import KerberosSettings
+from casarray.core.directory.model import Array, Directory, Server, key
+from casarray.core.directory.model import Site as DirectorySite
+from casarray.lab.kerberos_members import KerberosMember
+from casarray.lab.netns import Plan, here
+from casarray.lab.samba_ad import DomainController
+from casarray.lab.site import NetworkSite, Wanted
+
+ACCOUNT = "asa$"
+ARRAY = "cas.lab.example"
+DOMAIN_DEVICE = "domain0"
+
+_MAIL = (("imap", 143, "imap"), ("pop", 110, "pop3"), ("smtp", 25, "smtp"))
+_WEB_AND_MAIL = '\n[[array.service]]\nname = "http"\nport = 80\nprobe = "http"\npath = "/health/"\n' + "".join(
+    f'\n[[array.service]]\nname = "{name}"\nport = {port}\nprobe = "{probe}"\n' for name, port, probe in _MAIL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who logs in, and the cache with the tickets."""
+
+    name: str
+    ccache: str
+
+
+class KerberosSite(NetworkSite):
+    """The site. ``first`` of its servers are members from the beginning; `add_member` brings in the next one.
+
+    ``first_host`` is the number of its first leg in the domain's network: each site beside one domain controller has
+    its own, because hosts remember each other.
+    """
+
+    def __init__(
+        self, folder: Path, controller: DomainController, *, first: int = 2, first_host: int = 101, **options: Any
+    ) -> None:
+        options.setdefault("more", _WEB_AND_MAIL)
+        super().__init__(folder, plan=Plan(ipv6=False), **options)
+        self.controller = controller
+        self.members: dict[str, KerberosMember] = {}
+        self._all, self._first = self.names, first
+        self._hosts = iter(range(first_host, first_host + 50))
+
+    def build(self) -> None:
+        """Also the legs in the domain's network."""
+        super().build()
+        for short in ("clients", *self._all):
+            self.controller.lab.leg(self.lab[short], "domain", self._domain_address(), device=DOMAIN_DEVICE)
+        self.names = self._all[: self._first]
+
+    def _domain_address(self) -> str:
+        return f"10.99.0.{next(self._hosts)}/24"
+
+    def tear_down(self) -> None:
+        """The web and mail servers first: they have folders of their own."""
+        for member in self.members.values():
+            member.ask_to_end()
+        for member in self.members.values():
+            member.close()
+        self.members.clear()
+        super().tear_down()
+
+    async def start_server(self, name: str) -> None:
+        """Start a member's RPC server, web and mail servers; they have no keys yet."""
+        host = self.host(name)
+        member = KerberosMember(host, name, self.addresses(name), krb5_conf=self.controller.krb5_conf)
+        self.members[name] = member
+        starting = asyncio.to_thread(member.start)
+        environment = [f"KRB5_CONFIG={self.controller.krb5_conf}", f"KRB5RCACHEDIR={member.folder}/replay"]
+        (member.folder / "replay").mkdir(exist_ok=True)
+        command = ["env", *environment, sys.executable, "-m", "casarray.lab.server", "--name", name]
+        command += ["--address", self.addresses(name)[0], "--keytab", str(member.keytabs["http"].path)]
+        for service in ("epm", "ab", "rpc"):
+            command += [f"--{service}-port", str(getattr(self.ports, service))]
+        command += ["--journal", str(self.folder / f"{name}.jsonl"), "--control", str(self.folder / f"{name}.sock")]
+        self.servers[name], _ = await asyncio.gather(self._start(name, name, command), starting)
+
+    async def add_member(self) -> str:
+        """Start the next server; it gets clients as soon as `take_in` says so."""
+        name = self._all[len(self.names)]
+        self.names = self._all[: len(self.names) + 1]  # before: its addresses follow from its place
+        await self.start_server(name)
+        return name
+
+    def take_in(self, wanted: Wanted | None = None) -> None:
+        """Tell the gateway of the members as they are now."""
+        self.write_config(wanted)
+        self.reload_gateway()
+
+    def desk(self, realm: Realm, agents: Agents) -> Desk:
+        """What an administrator of this array works with: its directory as it is now, in memory."""
+        settings = KerberosSettings(account=ACCOUNT)
+        service = DirectoryService(MemoryDirectory(self._directory()), "admin")
+        return Desk(service, lambda: settings, lambda: realm, lambda: agents, profile=lambda: "exchange-2010")
+
+    def _directory(self) -> Directory:
+        servers = [Server(name, f"{name}.{self.controller.domain}", "Lab") for name in self.names]
+        mail = [{"name": name, "port": port, "probe": probe} for name, port, probe in _MAIL]
+        array = Array("CAS", ARRAY, "Lab", settings={"profile": "exchange-2010", "service": mail})
+        return Directory(
+            sites={"lab": DirectorySite("Lab")},
+            arrays={key(array.name): array},
+            servers={key(server.name): server for server in servers},
+        )
+
+    # Clients.
+
+    def user(self, name: str) -> User:
+        """A new user of the domain, with a fresh ticket-granting ticket."""
+        return User(name, self.controller.ticket(name, self.controller.add_user(name)))
+
+    def environment(self) -> Mapping[str, str]:
+        """What tells clients of the domain and of our sources."""
+        return self.controller.environment() | {"PYTHONPATH": str(here())}
+
+    def start_logins(
+        self, users: Sequence[User], sources: int, out: Path, *, first_source: int = 0, **options: float
+    ) -> "subprocess.Popen[Any]":
+        """Start `casarray.lab.logins` against the array: each user from so many addresses. It prints into ``out``."""
+        command = [sys.executable, "-m", "casarray.lab.logins", "--vip", self.vip, "--name", ARRAY]
+        command += ["--rpc-port", str(self.ports.rpc)]
+        for number, user in enumerate(user for user in users for _ in range(sources)):
+            command += ["--user", f"{user.name}={user.ccache}", "--source", self.plan.client(first_source + number)]
+        for name, value in options.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
+            return self.host("clients").spawn(*command, stdout=stdout, stderr=stderr, env=self.environment())

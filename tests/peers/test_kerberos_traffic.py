@@ -1,0 +1,242 @@
+"""Real traffic under the array's name: logins by web, mail and RPC through a gateway, before, during and after a roll
+of the shared account's password in a real Active Directory, with a member added meanwhile; and Kerberos turned off.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.app.kerberos.fake_agents import FakeAgents, FakeMember
+from tests.conftest import Domain, LabNames
+
+gssapi = pytest.importorskip("gssapi", reason="python-gssapi is not installed (the extra casarray[kerberos])")
+pytest.importorskip("ldap", reason="python-ldap is not installed (script/setup says what builds it)")
+pytest.importorskip("impacket", reason="impacket is not installed")
+
+from casarray.adapters.kerberos.ad_realm import ActiveDirectoryRealm  # noqa: E402 - it needs the libraries
+from casarray.app.kerberos.desk import Desk  # noqa: E402
+from casarray.app.kerberos.order import Order, Scope  # noqa: E402
+from casarray.app.kerberos.rolling import roll  # noqa: E402
+from casarray.core.config import KerberosSettings  # noqa: E402
+from casarray.core.kerberos.account import AccountKind  # noqa: E402
+from casarray.core.kerberos.encryption import AES  # noqa: E402
+from casarray.core.kerberos.keys import Holding  # noqa: E402
+from casarray.core.kerberos.keytab import entries_of, write_keytab  # noqa: E402
+from casarray.core.kerberos.principal import parse  # noqa: E402
+from casarray.core.kerberos.wanted import wanted_names  # noqa: E402
+from casarray.lab import kerberos_members, netns, samba_ad  # noqa: E402
+from casarray.lab.kerberos_members import KerberosMember  # noqa: E402
+from casarray.lab.kerberos_site import ACCOUNT, ARRAY, KerberosSite, User  # noqa: E402
+from casarray.lab.server import tell  # noqa: E402
+
+REASON = netns.missing() or samba_ad.missing() or kerberos_members.missing()
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.samba,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+]
+
+
+@dataclass(slots=True)
+class KeytabWriter(FakeMember):
+    """An agent without its channel: what it is told to hold lands in the keytabs of a real member."""
+
+    member: KerberosMember | None = None
+
+    def put(self, holding: Holding) -> None:
+        FakeMember.put(self, holding)
+        assert self.member is not None
+        self.member.write_keytabs(write_keytab(entries_of(holding)))
+
+
+class Traffic:
+    """The site, its administrator and its users."""
+
+    def __init__(self, site: KerberosSite, domain: Domain) -> None:
+        self.site = site
+        self.realm = ActiveDirectoryRealm(
+            [f"ldap://{domain.dc.fqdn}"], KerberosSettings(account=ACCOUNT), domain.settings(), LabNames([domain.dc])
+        )
+        self.agents = FakeAgents()
+        self.users: list[User] = []
+
+    def agent(self, name: str) -> None:
+        """A member's agent starts."""
+        host = f"{name}.lab.example"
+        self.agents.members[host] = KeytabWriter(host, now=time.time(), member=self.site.members[name])
+
+    @property
+    def desk(self) -> Desk:
+        return self.site.desk(self.realm, self.agents)
+
+    def roll(self, **order: Any) -> None:
+        for agent in self.agents.members.values():
+            agent.now = time.time()
+        report = roll(self.desk, Order(ACCOUNT, **order))
+        assert report.code == 0, report.text
+
+    def give_names(self) -> None:
+        (share,) = self.desk.shares()
+        wanted = [one.name for one in wanted_names(share, self.desk.settings, self.desk.profile)]
+        self.realm.change_names(self.realm.account(ACCOUNT), wanted, ())
+
+    def take_names(self) -> None:
+        account = self.realm.account(ACCOUNT)
+        self.realm.change_names(account, (), [parse(name) for name in account.names])
+
+    def log_in(self, sources: int = 4, **options: Any) -> dict[str, Any]:
+        """Logins to their end."""
+        load = Load(self, "logins", sources, **options)
+        load.process.wait(60)
+        return load.said()
+
+
+class Load:
+    """Logins in the background."""
+
+    def __init__(self, traffic: Traffic, name: str, sources: int, **options: Any) -> None:
+        self.out = traffic.site.folder / f"{name}.out"
+        self.process = traffic.site.start_logins(traffic.users, sources, self.out, **options)
+
+    def stop(self) -> dict[str, Any]:
+        """Finish those that are on their way."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        return self.said()
+
+    def said(self) -> dict[str, Any]:
+        """What they printed at their end."""
+        lines = self.out.read_text().splitlines()
+        assert len(lines) == 2, self.out.with_suffix(".err").read_text()
+        found: dict[str, Any] = json.loads(lines[1])
+        return found
+
+
+@pytest.fixture
+def traffic(domain: Domain, tmp_path: Path) -> Iterator[Traffic]:
+    """Two members with the keys of the account's first password, its names in the directory, and a running gateway."""
+    site = KerberosSite(tmp_path, domain.dc, health={"interval": '"250ms"', "slow_start": '"0s"'})
+    found = Traffic(site, domain)
+
+    async def start() -> None:
+        await site.__aenter__()
+        await site.start_gateway()
+
+    try:
+        asyncio.run(start())
+        for name in site.names:
+            found.agent(name)
+        found.realm.create(ACCOUNT, AccountKind.COMPUTER, AES)
+        found.roll()  # keys first: as soon as the account has the names, clients come with tickets
+        found.give_names()
+        found.users = [site.user("alice"), site.user("bob")]
+        yield found
+    finally:
+        found.realm.close()
+        site.close()
+
+
+IMPACKET = """
+import sys
+from impacket.dcerpc.v5 import rpcrt, transport
+from impacket.krb5.ccache import CCache
+from impacket.uuid import uuidtup_to_bin
+from casarray.core.dcerpc.interfaces import emsmdb
+cache, spn, vip, port = sys.argv[1:]
+ticket = CCache.loadFile(cache).getCredential(spn).toTGS()
+for level in (rpcrt.RPC_C_AUTHN_LEVEL_PKT_INTEGRITY, rpcrt.RPC_C_AUTHN_LEVEL_PKT_PRIVACY):
+    binding = transport.DCERPCTransportFactory(f"ncacn_ip_tcp:{vip}[{port}]")
+    binding.set_kerberos(True)
+    binding.set_credentials("alice", "", "LAB.EXAMPLE", TGS=ticket)
+    rpc = binding.get_dce_rpc()
+    rpc.set_auth_type(rpcrt.RPC_C_AUTHN_GSS_NEGOTIATE)
+    rpc.set_auth_level(level)
+    rpc.connect()
+    rpc.bind(uuidtup_to_bin((str(emsmdb.EMSMDB.uuid), "0.81")))
+    rpc.call(emsmdb.Opnum.CONNECT, emsmdb.EcDoConnectEx("/o=Lab/cn=alice").encode())
+    print(emsmdb.EcDoConnectExReply.decode(rpc.recv(), "little", False).display_name)
+    rpc.disconnect()
+"""
+
+
+def impacket(traffic: Traffic) -> list[str]:
+    """Who answers impacket, signed and then sealed, with the ticket that is in alice's cache."""
+    site, cache = traffic.site, traffic.users[0].ccache.removeprefix("FILE:")
+    command = [sys.executable, "-c", IMPACKET, cache, f"exchangeMDB/{ARRAY}@LAB.EXAMPLE", site.vip, str(site.ports.rpc)]
+    done = site.host("clients").run(*command, env=site.environment(), check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split()
+
+
+def curl(traffic: Traffic, *options: str, path: str = "/ews/", text: str = "") -> str:
+    """What curl gets from the array as alice; the status stands behind."""
+    site = traffic.site
+    command = ["curl", "-s", "-w", " %{http_code}", "--resolve", f"{ARRAY}:80:{site.vip}"]
+    env = dict(site.environment()) | {"KRB5CCNAME": traffic.users[0].ccache}
+    done = site.host("clients").run(*command, *options, f"http://{ARRAY}{path}", env=env, input=text, check=False)
+    return done.stdout
+
+
+def test_nobody_notices_a_roll_and_turning_it_off_is_clean(traffic: Traffic) -> None:
+    site = traffic.site
+
+    # Before: everybody gets in, on both members, and the tickets stay in the caches.
+    before = traffic.log_in(count=48)
+    assert before["reasons"] == {}
+    assert set(before["members"]) == {"cas1", "cas2"}
+    assert all(set(counts) == {"http", "imap", "rpc"} for counts in before["members"].values())
+    assert curl(traffic, "--negotiate", "-u", ":").startswith("cas")
+    assert set(impacket(traffic)) <= {"cas1", "cas2"}
+
+    # During: a member comes, is given what the others hold, and gets clients; then the password is rolled.
+    endless = {"count": 100_000, "seconds": 60, "pause": 0.1, "fresh_share": 0.3}
+    old = Load(traffic, "old", 4, **endless)
+    asyncio.run(site.add_member())
+    traffic.agent("cas3")
+    traffic.roll(copy_from="cas1", scope=Scope(servers=("cas3",)))
+    site.take_in()
+    time.sleep(1.5)  # until it has been found well
+    new = Load(traffic, "new", 8, first_source=100, **endless)
+    number = traffic.realm.account(ACCOUNT).number
+    time.sleep(1)
+    traffic.roll(force=True)  # within the lifetime of the first password's tickets: both keys are kept
+    assert traffic.realm.account(ACCOUNT).number == number + 1
+    time.sleep(1.5)
+    for during, members in ((old.stop(), {"cas1", "cas2"}), (new.stop(), {"cas1", "cas2", "cas3"})):
+        assert during["reasons"] == {}
+        assert sum(during["succeeded"].values()) > 50
+        assert set(during["members"]) == members
+
+    # After: tickets from before the roll still open every door, and so do new ones.
+    for options in ({"fresh_share": 0.0}, {"fresh_share": 1.0}):
+        after = traffic.log_in(sources=8, first_source=100, count=48, **options)
+        assert after["reasons"] == {}
+        assert set(after["members"]) == {"cas1", "cas2", "cas3"}
+    assert set(impacket(traffic)) <= {"cas1", "cas2", "cas3"}
+    callers = [tell(site.folder / f"{name}.sock", "state")["kerberos"]["callers"] for name in site.names]
+    assert all("alice@LAB.EXAMPLE" in found or "bob@LAB.EXAMPLE" in found for found in callers)
+
+    # Off: without its names nobody gets a ticket; who may fall back does, who may not is told why.
+    traffic.take_names()
+    traffic.users = [site.user("carol")]
+    refused = traffic.log_in(count=6)
+    assert refused["succeeded"] == {}
+    assert all("not found in Kerberos database" in reason for reason in refused["reasons"])
+    offered = curl(traffic, "--negotiate", "-u", ":", "-i", path="/both/")
+    assert offered.endswith(" 401")
+    assert 'WWW-Authenticate: Basic realm="lab"' in offered
+    assert curl(traffic, "--negotiate", "-u", ":").endswith(" 401")
+    for member in site.members.values():
+        login = f'user = "alice:{member.password}"'  # each member of the lab has its own
+        answer = curl(traffic, "--basic", "-K", "-", path="/both/", text=login)
+        if answer.endswith(" 200"):
+            break
+    assert " alice via " in answer
