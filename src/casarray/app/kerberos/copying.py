@@ -24,10 +24,11 @@ def copy(job: Job) -> Report:
     if source is None:
         raise NotFound(f"{order.copy_from} is no member with the account {share.account}, so it has nothing to give")
     targets = tuple(name for name in crew.names if name != source.name)
-    with Crew(desk.agents, (source,)) as giver:
-        holding = giver.one(source.name, lambda agent: agent.give(share.account))
     warnings: list[str] = []
-    account = _account(desk, holding, warnings)
+    known = _known(desk, share, warnings)
+    with Crew(desk.agents, (source,)) as giver:
+        holding = giver.one(source.name, lambda agent: agent.give(known.name if known else share.account))
+    account = known or _told_by(holding)
     found: dict[str, AgentState | CasarrayError] = {}
     planned: tuple[str, ...] = ()
     refusal = _refusal(source, account, holding, warnings, desk) if not order.force else ""
@@ -45,13 +46,18 @@ def copy(job: Job) -> Report:
     return Report(account, outcome, text, account.number, lines, tuple(warnings), planned, started, job.now())
 
 
-def _account(desk: Desk, holding: Holding, warnings: list[str]) -> Account:
+def _known(desk: Desk, share: Share, warnings: list[str]) -> Account | None:
     try:
-        return desk.realm.account(holding.account)
+        return desk.realm.account(share.account)
     except Unavailable as error:
         warnings.append(f"whether these are the keys of the directory was not seen: {error}")
-        number = next((one.number for one in holding.generations if not one.pending), 0)
-        return Account(holding.account, holding.realm, AccountKind.COMPUTER, number=number)
+        return None
+
+
+def _told_by(holding: Holding) -> Account:
+    """The account as far as a member knows it."""
+    number = next((one.number for one in holding.generations if not one.pending), 0)
+    return Account(holding.account, holding.realm, AccountKind.COMPUTER, number=number)
 
 
 def _refusal(source: Server, account: Account, holding: Holding, warnings: list[str], desk: Desk) -> str:

@@ -353,14 +353,14 @@ def _permission(roll: Roll) -> Step | None:
     account = roll.account
     if roll.finished:
         return End(Outcome.FINISHED, f"an earlier roll of {account} was brought to its end: key {account.number}")
-    if roll.current is None and account.names and not roll.terms.force:
+    if roll.current is None and not _is_fresh(account) and not roll.terms.force:
         return End(Outcome.REFUSED, _nobody_has_the_key(roll))
     return _age(roll)
 
 
 def _age(roll: Roll) -> Step | None:
     account, terms = roll.account, roll.terms
-    if account.set_at is None or roll.new is not None or (roll.current is None and not account.names):
+    if account.set_at is None or roll.new is not None or (roll.current is None and _is_fresh(account)):
         return None  # nobody can have a ticket yet, or it was looked at before
     if _names_without_keys(roll):
         return None
@@ -374,6 +374,11 @@ def _age(roll: Roll) -> Step | None:
             f"{_span(terms.lifetime)}: roll again in {_span(terms.lifetime - old)}, or use --force",
         )
     return None
+
+
+def _is_fresh(account: Account) -> bool:
+    """Whether no client can have a ticket yet. In an MIT realm names give none before the account's first roll."""
+    return not account.names or (account.kind is AccountKind.PRINCIPALS and account.number <= 1)
 
 
 def _names_without_keys(roll: Roll) -> bool:
