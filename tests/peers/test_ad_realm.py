@@ -18,10 +18,11 @@ from casarray.core.kerberos.keytab import read_keytab
 from casarray.core.kerberos.principal import Spn, parse
 from casarray.lab import netns, samba_ad
 
-ad_forest = pytest.importorskip("casarray.adapters.kerberos.ad_forest", reason="python-ldap is not installed")
-ad_realm = pytest.importorskip("casarray.adapters.kerberos.ad_realm", reason="python-ldap or krb5 is not installed")
+ldap = pytest.importorskip("ldap", reason="python-ldap is not installed")
+pytest.importorskip("krb5", reason="pykrb5 is not installed")
 
-from casarray.adapters.kerberos.ad_realm import ActiveDirectoryRealm  # noqa: E402 - may be skipped
+from casarray.adapters.kerberos import ad_forest, ad_realm  # noqa: E402 - they need what may be missing
+from casarray.adapters.kerberos.ad_realm import ActiveDirectoryRealm  # noqa: E402
 from casarray.adapters.stores.ldap_connection import Connection  # noqa: E402
 from casarray.adapters.stores.ldap_names import ConnectionLost  # noqa: E402
 
@@ -485,6 +486,20 @@ def test_the_rights_of_the_manual_are_enough_for_who_is_no_administrator(domain:
         realm.create("asa", AccountKind.COMPUTER, AES)
 
 
+def test_two_rights_on_the_account_alone_are_enough_to_roll_and_to_name(domain: Domain, open_realm: Open) -> None:
+    logon = domain.dc.add_user("casarray")
+    found = domain.dc.search(domain.dc.base, "(sAMAccountName=casarray)", "objectSid")
+    sid = found.partition("objectSid: ")[2].split()[0]
+    asa = open_realm().create("asa", AccountKind.COMPUTER, AES)
+    realm = open_realm(domain.dc.ticket("casarray", logon))
+    password_right = f"(OA;;CR;00299570-246d-11d0-a768-00aa006e0529;;{sid})"
+    with domain.dc.granted(asa.where, password_right, f"(OA;;RPWP;f3a64788-5306-11d1-a9c5-0000f80367c1;;{sid})"):
+        assert realm.set_password(asa, password()).number == asa.number + 1
+        assert realm.change_names(asa, spns("http/mail.lab.example"), ()).names == ("http/mail.lab.example",)
+        with pytest.raises(Denied, match="Write msDS-SupportedEncryptionTypes"):
+            realm.change_encryption(asa, EXCHANGE)
+
+
 # Logging on.
 
 
@@ -495,6 +510,21 @@ def test_the_account_of_the_kerberos_table_is_used_before_that_of_the_directory(
     found = ad_realm.logon(KerberosSettings(principal="k"), directory)
     assert (found.principal, found.keytab, found.ccache) == ("k", "/d.keytab", "FILE:/d")
     assert ad_realm.logon(KerberosSettings(), directory) == directory
+
+
+@pytest.mark.parametrize("minor", ["Clock skew too great", "Ticket not yet valid"])
+def test_a_wrong_clock_is_said_to_be_one(
+    realm: ActiveDirectoryRealm, monkeypatch: pytest.MonkeyPatch, minor: str
+) -> None:
+    """The words are those of libkrb5 when this machine's clock goes an hour fast, or slow, and the ticket is old."""
+
+    def refuse(*_: object) -> None:
+        text = f"SASL(-1): generic failure: GSSAPI Error: Unspecified GSS failure. Minor code may ... ({minor})"
+        raise ldap.LOCAL_ERROR({"desc": "Local error", "info": text})
+
+    monkeypatch.setattr("ldap.ldapobject.SimpleLDAPObject.sasl_non_interactive_bind_s", refuse)
+    with pytest.raises(Denied, match=rf"clock and ours differ .* \({minor}\): let NTP set both"):
+        realm.account("asa")
 
 
 def test_a_keytab_is_enough_to_log_on(domain: Domain) -> None:

@@ -79,8 +79,8 @@ class ActiveDirectoryRealm:
         exact = [one for one in found if one.name.casefold() == wanted.casefold()]
         if not (chosen := exact or found):
             raise NotFound(
-                f"there is no account {wanted} in {self.name}: make it with casarray account create {wanted}, or look "
-                f"for the right name with casarray account list"
+                f"there is no account {wanted} in {self.name}: make it with casarray account create {wanted}, or write "
+                f"its name as the directory has it"
             )
         return chosen[0]
 

@@ -27,6 +27,7 @@ from casarray.core.errors import ConfigError, Conflict, Denied, MovedOn, Unavail
 
 PAGE = 1000  # what domain controllers give at most at once, unless somebody changed their policy
 REFERENCE_INVALID = "000020B5:"  # [MS-ERREF] ERROR_DS_NAME_REFERENCE_INVALID, as servers put it before their text
+WRONG_CLOCK = ("Clock skew too great", "Ticket not yet valid")  # what libkrb5 says of it
 SHOW_DELETED = "1.2.840.113556.1.4.417"
 SCOPES = {"base": ldap.SCOPE_BASE, "one": ldap.SCOPE_ONELEVEL, "sub": ldap.SCOPE_SUBTREE}
 
@@ -360,9 +361,14 @@ class Connector:
             text = _text(error)
             if "Cannot contact any KDC" in text or "not found in Kerberos database" in text:
                 raise ConnectionLost(text) from error  # the name is no domain controller's: a domain's, perhaps
+            if any(sign in text for sign in WRONG_CLOCK):
+                raise Denied(
+                    f"{host} does not take our ticket, because its clock and ours differ by more than the five minutes "
+                    f"that Kerberos bears ({text.rpartition('(')[2].rstrip(')')}): let NTP set both"
+                ) from error
             raise Denied(
-                f"logging on to {host} with Kerberos failed ({text}): set directory.keytab and directory.principal, or "
-                f"get a ticket with kinit"
+                f"logging on to {host} with Kerberos failed ({text}): set keytab and principal under [directory] (or "
+                f"[kerberos], for the shared account), or get a ticket with kinit"
             ) from error
 
     def _tickets(self) -> str:
