@@ -514,13 +514,27 @@ def test_a_wrong_clock_is_told(
             realm.account("asa")
 
 
-def test_a_kadmind_that_is_gone_is_told(kdc: MitKdc, realm: MitRealm, asa: Account) -> None:
-    kdc.stop("kadmind")
+@pytest.mark.parametrize(
+    ("daemon", "said"),
+    [("kadmind", "kadmind of MIT.EXAMPLE does not answer"), ("krb5kdc", "no KDC of MIT.EXAMPLE answers")],
+)
+def test_a_daemon_that_is_gone_is_told(kdc: MitKdc, realm: MitRealm, asa: Account, daemon: str, said: str) -> None:
+    kdc.stop(daemon)
     try:
-        with pytest.raises(Unavailable, match="kadmind of MIT.EXAMPLE does not answer"):
+        with pytest.raises(Unavailable, match=said):
             realm.account("asa")
     finally:
-        kdc.start("kadmind")
+        kdc.start(daemon)
+    assert realm.account("asa") == asa
+
+
+def test_a_kadmin_that_was_killed_is_told(kdc: MitKdc, realm: MitRealm, asa: Account) -> None:
+    with Kadmin(kdc.realm, realm._settings) as session:
+        session._process.kill()
+        session._process.wait()
+        with pytest.raises(Unavailable, match="try again|it ended") as caught:
+            session.ask("cpw", "-pw", "unheard of", "imap/cas.mit.example")
+    assert "unheard" not in str(caught.value)
     assert realm.account("asa") == asa
 
 

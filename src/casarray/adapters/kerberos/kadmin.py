@@ -32,7 +32,7 @@ _FAILED = re.compile(
     r"(?:(?:add|change|modify|delete|get)_(?:principal|principals|password|strings)|(?:set|del)_string|kadmin): (.*)"
 )
 _RIGHTS = {"add": "a", "delete": "d", "modify": "m", "change-password": "c", "get": "i", "list": "l"}
-_NOBODY = ("Cannot contact", "Communication failure", "Cannot resolve", "timed out")
+_NOBODY = ("Communication failure", "Cannot resolve", "timed out")
 _NOT_LET_IN = (
     "Matching credential not found",
     "Keytab contains no suitable keys",
@@ -151,6 +151,8 @@ class Kadmin:
                 f"kadmind of {self.realm} does not take the ticket of {self.who} and does not say why ({text}): look "
                 "at the clocks of the KDC, of kadmind and of this machine, and at kadmind's log"
             )
+        elif "any KDC" in text:
+            error = Unavailable(f"no KDC of {self.realm} answers ({text}): look at [realms] in krb5.conf")
         elif any(words in text for words in _NOBODY):
             error = Unavailable(
                 f"kadmind of {self.realm} does not answer ({text}): look whether it runs, and at admin_server in "
