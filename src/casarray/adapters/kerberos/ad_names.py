@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from casarray.adapters.stores.ldap_connection import Connection
-from casarray.core.errors import MovedOn, NotFound
+from casarray.core.errors import Conflict, MovedOn, NotFound
 from casarray.core.kerberos.principal import Spn
 
 ATTRIBUTE = "servicePrincipalName"
@@ -24,7 +24,16 @@ class NameChange:
         come = {spn.key: spn for spn in self.add if spn.key not in held}
         if gone or come:
             written = [held[name] for name in gone]  # as it stands there
-            connection.modify(self.dn, [(ATTRIBUTE, written, [str(spn) for spn in come.values()])])
+            try:
+                connection.modify(self.dn, [(ATTRIBUTE, written, [str(spn) for spn in come.values()])])
+            except MovedOn:
+                raise
+            except Conflict:
+                if come:
+                    raise
+                # Samba looks for others with a name that is taken away, too, and so refuses to take a duplicate away.
+                # What stays it lets pass. Who adds a name in this very moment loses it: hence not always so.
+                connection.replace(self.dn, {ATTRIBUTE: [text for name, text in held.items() if name not in gone]})
         return tuple(gone.values())
 
     def _held(self, connection: Connection) -> dict[str, str]:
