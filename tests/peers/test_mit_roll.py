@@ -18,7 +18,7 @@ from casarray.core.kerberos.account import AccountKind
 from casarray.core.kerberos.encryption import AES
 from casarray.core.kerberos.keytab import entries_of, read_keytab
 from casarray.core.kerberos.principal import parse
-from casarray.core.kerberos.roll import Outcome
+from casarray.core.kerberos.roll_steps import Outcome
 from casarray.lab.mit_kdc import ADMINISTRATOR, MitKdc
 
 pytest.importorskip("krb5", reason="pykrb5 is not installed")

@@ -11,7 +11,7 @@ from casarray.core.config import DirectorySettings, KerberosSettings
 from casarray.core.kerberos.account import AccountKind
 from casarray.core.kerberos.encryption import AES
 from casarray.core.kerberos.principal import parse
-from casarray.core.kerberos.roll import Outcome
+from casarray.core.kerberos.roll_steps import Outcome
 from casarray.lab import netns, samba_ad
 
 pytest.importorskip("gssapi", reason="gssapi is not installed")

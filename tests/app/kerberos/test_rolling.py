@@ -13,7 +13,8 @@ from casarray.app.kerberos.telling import MemberState
 from casarray.core.errors import Denied, NotFound, Unavailable
 from casarray.core.kerberos.account import Account, AccountKind
 from casarray.core.kerberos.keys import Generation, Key
-from casarray.core.kerberos.roll import Outcome, numbered
+from casarray.core.kerberos.roll import numbered
+from casarray.core.kerberos.roll_steps import Outcome
 
 
 class Watched(FakeRealm):

@@ -13,21 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from casarray.core.kerberos import roll as rules
+from casarray.core.kerberos import roll_steps as steps
 from casarray.core.kerberos.account import Account, AccountKind
 from casarray.core.kerberos.encryption import AES, EXCHANGE, Enctype
 from casarray.core.kerberos.keys import Generation, Holding, Key, checks, told
-from casarray.core.kerberos.roll import (
-    End,
-    Member,
-    Outcome,
-    Roll,
-    Sent,
-    Terms,
-    kinds_of,
-    next_step,
-    numbered,
-    print_of,
-)
+from casarray.core.kerberos.roll import Member, Roll, Sent, Terms, kinds_of, next_step, numbered, print_of
+from casarray.core.kerberos.roll_steps import End, Outcome
 
 LIFETIME = 36_000.0
 NAMES = ("cas1", "cas2", "cas3")
@@ -134,14 +125,14 @@ class Run:
 
         return hold
 
-    def _do(self, step: rules.Step, roll: Roll) -> Roll:  # noqa: PLR0911 - one for each step
+    def _do(self, step: steps.Step, roll: Roll) -> Roll:  # noqa: PLR0911 - one for each step
         model = self.model
         match step:
-            case rules.Prove(member, number):
+            case steps.Prove(member, number):
                 found = model.holds[member].of(number)
                 assert found is not None
                 return self._proven(roll, numbered(found, model.number))
-            case rules.Confirm(members, actual):
+            case steps.Confirm(members, actual):
                 numbers = dict(members)
 
                 def confirm(name: str) -> None:
@@ -150,34 +141,34 @@ class Run:
                 return replace(
                     self._each(roll, tuple(numbers), confirm), finished=roll.sent is Sent.NO or roll.finished
                 )
-            case rules.CopyTo(source, members):
+            case steps.CopyTo(source, members):
                 holding = model.holds[source]
                 return replace(
                     self._each(roll, members, lambda name: model.holds.__setitem__(name, holding)), caught_up=members
                 )
-            case rules.Ask(members):
+            case steps.Ask(members):
                 return replace(roll, agreed=roll.agreed | set(members))
-            case rules.Make():
+            case steps.Make():
                 model.made += 1
                 return replace(roll, new=generation(f"p{model.made}", model.number + 1, pending=True))
-            case rules.Push(members):
+            case steps.Push(members):
                 assert roll.new is not None
                 after = self._each(roll, members, self._hold(roll.new))
                 given = {name for name in members if not after.member(name).missing}
                 return replace(after, pushed=roll.pushed | given, checked=False)
-            case rules.Check(members):
+            case steps.Check(members):
                 return replace(self._each(roll, members, lambda _: None), checked=True)
-            case rules.SetPassword():
+            case steps.SetPassword():
                 return self._set(roll)
-            case rules.Reread():
+            case steps.Reread():
                 account = model.account()
                 if account.number == roll.account.number:
                     return replace(roll, sent=Sent.REFUSED, why="it was not taken")
                 return replace(roll, sent=Sent.YES, account=account, must_prove=True, checked=False)
-            case rules.ProveNew():
+            case steps.ProveNew():
                 assert roll.new is not None
                 return self._proven(roll, roll.new)
-            case rules.Restore(members):
+            case steps.Restore(members):
                 assert roll.new is not None
                 given_again = replace(numbered(roll.new, model.number), pending=False)
                 after = self._each(roll, members, self._hold(given_again))
@@ -340,15 +331,15 @@ def test_a_password_is_not_rolled_twice_within_the_life_of_a_ticket() -> None:
         r"the password of LAB\asa$ was set 2h ago, and tickets from before live up to 10h: roll again in 8h, "
         "or use --force"
     )
-    assert next_step(roll(now=7200.0, force=True)) == rules.Make()
-    assert next_step(roll(now=LIFETIME)) == rules.Make()
+    assert next_step(roll(now=7200.0, force=True)) == steps.Make()
+    assert next_step(roll(now=LIFETIME)) == steps.Make()
 
 
 def test_a_password_that_is_not_due_is_left_alone() -> None:
     step = next_step(roll(now=86_400.0, not_before=2 * 86_400.0))
     assert isinstance(step, End)
     assert (step.outcome, step.text) == (Outcome.NOT_DUE, r"the password of LAB\asa$ is 1d old: it is not due yet")
-    assert next_step(roll(now=2 * 86_400.0, not_before=2 * 86_400.0)) == rules.Make()
+    assert next_step(roll(now=2 * 86_400.0, not_before=2 * 86_400.0)) == steps.Make()
 
 
 def test_a_missing_member_ends_an_unattended_roll_and_is_asked_about_in_an_attended_one() -> None:
@@ -357,10 +348,10 @@ def test_a_missing_member_ends_an_unattended_roll_and_is_asked_about_in_an_atten
         "nothing was changed: cas2 does not answer. "
         "Bring it back and run this again, or leave it out with --except NAME"
     )
-    assert isinstance(next_step(roll(ACCOUNT, *members, attended=True)), rules.Ask)
-    assert next_step(roll(ACCOUNT, *members, left_out=frozenset({"cas2"}))) == rules.Make()
+    assert isinstance(next_step(roll(ACCOUNT, *members, attended=True)), steps.Ask)
+    assert next_step(roll(ACCOUNT, *members, left_out=frozenset({"cas2"}))) == steps.Make()
     agreed = replace(roll(ACCOUNT, *members, attended=True), agreed=frozenset({"cas2"}))
-    assert next_step(agreed) == rules.Make()
+    assert next_step(agreed) == steps.Make()
     another = agreed.with_member(Member("cas1", missing="does not answer"))
     assert "no member takes part" in refusal(another)
 
@@ -369,9 +360,9 @@ def test_the_key_of_an_account_with_names_that_no_member_holds_is_replaced_only_
     nobody = Roll(ACCOUNT, (Member("cas1"),), 1e6, Terms(LIFETIME))
     assert "no member holds the key" in refusal(nobody)
     assert "go on failing until they end, within 10h" in refusal(nobody)
-    assert next_step(replace(nobody, terms=Terms(LIFETIME, force=True))) == rules.Make()
+    assert next_step(replace(nobody, terms=Terms(LIFETIME, force=True))) == steps.Make()
     nameless = replace(ACCOUNT, names=(), set_at=1e6 - 1)  # just made: nobody can have a ticket
-    assert next_step(replace(nobody, account=nameless)) == rules.Make()
+    assert next_step(replace(nobody, account=nameless)) == steps.Make()
 
 
 def test_a_realm_that_is_behind_its_members_is_not_believed() -> None:
@@ -387,7 +378,7 @@ def test_wrong_keys_are_tried_seldom_because_a_domain_locks_accounts() -> None:
     )
     known = Roll(ACCOUNT, many, 1e6, Terms(LIFETIME))
     asked = 0
-    while isinstance(step := next_step(known), rules.Prove):
+    while isinstance(step := next_step(known), steps.Prove):
         held = known.member(step.member).held
         assert held is not None
         found = held.of(step.number)
@@ -405,9 +396,9 @@ def test_keys_that_turn_out_wrong_are_made_again_by_the_salt_of_now_and_given_to
         roll(replace(ACCOUNT, number=4), Member("cas1", held)),
         new=new, sent=Sent.YES, pushed=frozenset({"cas1"}), proofs={print_of(checks(new)): "a wrong salt"},
     )  # fmt: skip
-    assert next_step(done) == rules.DeriveAgain()
+    assert next_step(done) == steps.DeriveAgain()
     again = replace(done, new=generation("p1 salted", 4), derived_again=True)
-    assert next_step(again) == rules.Restore(("cas1",))
+    assert next_step(again) == steps.Restore(("cas1",))
     stuck = next_step(replace(done, derived_again=True))
     assert isinstance(stuck, End)
     assert stuck.outcome is Outcome.UNFINISHED
@@ -428,7 +419,7 @@ def test_somebody_elses_password_is_not_confirmed_as_ours() -> None:
         roll(replace(ACCOUNT, number=5), Member("cas1", held)),
         new=new, sent=Sent.YES, must_prove=True, pushed=frozenset({"cas1"}),
     )  # fmt: skip
-    assert next_step(known) == rules.ProveNew()
+    assert next_step(known) == steps.ProveNew()
     wrong = replace(known, proofs={print_of(checks(new)): "another password"}, derived_again=True, checked=True)
     step = next_step(wrong)
     assert isinstance(step, End)
@@ -453,7 +444,7 @@ def test_keys_that_are_proven_do_not_get_a_number_that_is_too_low(pending: bool)
     lagging = roll(ACCOUNT, Member("cas1", newer))
     assert "lags behind" in refusal(lagging)
     forced = replace(lagging, terms=Terms(LIFETIME, force=True))
-    assert next_step(forced) == rules.Confirm((("cas1", 4),), 3), "after a restore it is the right one"
+    assert next_step(forced) == steps.Confirm((("cas1", 4),), 3), "after a restore it is the right one"
 
 
 def test_a_name_that_has_no_keys_yet_is_reason_enough_for_a_roll() -> None:
@@ -461,5 +452,5 @@ def test_a_name_that_has_no_keys_yet_is_reason_enough_for_a_roll() -> None:
     first = Generation(3, tuple(replace(k, principal="HTTP/x") for k in generation("p0", 3).keys), 0.0)
     known = roll(principals, Member("cas1", told(Holding("asa", "LAB", (), (first,)))), now=60.0)
     known = replace(known, proofs={print_of(checks(first)): ""})
-    assert next_step(known) == rules.Make()
+    assert next_step(known) == steps.Make()
     assert "was set 1m ago" in refusal(replace(known, account=replace(principals, names=("http/x",))))

@@ -17,7 +17,7 @@ from casarray.core.config_values import duration_text
 from casarray.core.directory.model import key
 from casarray.core.errors import Conflict, NotFound, Unavailable
 from casarray.core.kerberos.account import AccountKind
-from casarray.core.kerberos.roll import Outcome
+from casarray.core.kerberos.roll_steps import Outcome
 from casarray.core.kerberos.shares import Share
 from casarray.core.shell.cmdlet import Bound, Cmdlet, Host, Impact, Parameter, ParameterKind, Record, Value
 

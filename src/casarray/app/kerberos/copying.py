@@ -9,7 +9,8 @@ from casarray.core.directory.model import Server
 from casarray.core.errors import CasarrayError, NotFound, Unavailable
 from casarray.core.kerberos.account import Account, AccountKind
 from casarray.core.kerberos.keys import Generation, Holding
-from casarray.core.kerberos.roll import Outcome, numbered
+from casarray.core.kerberos.roll import numbered
+from casarray.core.kerberos.roll_steps import Outcome
 from casarray.core.kerberos.shares import Share
 
 

@@ -9,7 +9,7 @@ from casarray.app.kerberos.telling import Event, MemberLine, Watch
 from casarray.core.directory.model import Server, key
 from casarray.core.errors import CasarrayError, NotFound
 from casarray.core.kerberos.account import Account
-from casarray.core.kerberos.roll import Outcome
+from casarray.core.kerberos.roll_steps import Outcome
 from casarray.core.kerberos.shares import Share
 
 

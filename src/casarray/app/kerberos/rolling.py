@@ -20,11 +20,13 @@ from casarray.app.kerberos.telling import MemberLine, MemberState, Unwatched, Wa
 from casarray.core.directory.model import key
 from casarray.core.errors import CasarrayError, Conflict, NotFound, Unavailable
 from casarray.core.kerberos import roll as rules
+from casarray.core.kerberos import roll_steps as steps
 from casarray.core.kerberos.account import Account
 from casarray.core.kerberos.account_rules import refusals
 from casarray.core.kerberos.account_rules import warnings as account_warnings
 from casarray.core.kerberos.keys import Generation, checks
-from casarray.core.kerberos.roll import Member, Outcome, Roll, Sent, Terms, next_step, numbered, print_of
+from casarray.core.kerberos.roll import Member, Roll, Sent, Terms, next_step, numbered, print_of
+from casarray.core.kerberos.roll_steps import Outcome
 from casarray.core.kerberos.wanted import wanted_names
 
 MOST_SKEW = 300.0  # seconds; Kerberos refuses tickets when clocks differ by more
@@ -68,10 +70,10 @@ class _Rolling:
         try:
             for _ in range(MOST_STEPS):
                 step = next_step(current)
-                if isinstance(step, rules.End):
+                if isinstance(step, steps.End):
                     outcome, text = step.outcome, step.text
                     break
-                if self._order.dry_run and not isinstance(step, rules.READING):
+                if self._order.dry_run and not isinstance(step, steps.READING):
                     outcome, text = self._only_planned(step, current)
                     break
                 self._watch.verbose(said(step))
@@ -115,10 +117,10 @@ class _Rolling:
 
     # The steps.
 
-    def _do(self, step: rules.Step, current: Roll) -> Roll:
+    def _do(self, step: steps.Step, current: Roll) -> Roll:
         return _DOING[type(step)](self, step, current)
 
-    def _prove(self, step: rules.Prove, current: Roll) -> Roll:
+    def _prove(self, step: steps.Prove, current: Roll) -> Roll:
         account = current.account
         try:
             holding = self._crew.one(step.member, lambda agent: agent.give(account.name))
@@ -135,7 +137,7 @@ class _Rolling:
             ) from None
         return replace(current, proofs={**current.proofs, print_of(checks(generation)): why})
 
-    def _confirm(self, step: rules.Confirm, current: Roll) -> Roll:
+    def _confirm(self, step: steps.Confirm, current: Roll) -> Roll:
         numbers, lifetime, name = dict(step.members), current.terms.lifetime, current.account.name
 
         def confirm(member: str, agent: Agent) -> AgentState:
@@ -149,7 +151,7 @@ class _Rolling:
                 after = after.with_member(replace(after.member(member), missing="did not take the confirmation"))
         return replace(after, finished=after.finished or current.sent is Sent.NO)
 
-    def _copy(self, step: rules.CopyTo, current: Roll) -> Roll:
+    def _copy(self, step: steps.CopyTo, current: Roll) -> Roll:
         name = current.account.name
         try:
             holding = self._crew.one(step.source, lambda agent: agent.give(name))
@@ -165,13 +167,13 @@ class _Rolling:
                 done.append(member.name)
         return replace(after, caught_up=(*after.caught_up, *done))
 
-    def _ask(self, step: rules.Ask, current: Roll) -> Roll:
+    def _ask(self, step: steps.Ask, current: Roll) -> Roll:
         if not self._watch.agree(step.question):
             pending = " New keys lie pending on members; they do no harm." if current.pushed else ""
             raise Stopped(Outcome.REFUSED, f"the password was not changed, because nobody agreed to go on.{pending}")
         return replace(current, agreed=current.agreed | frozenset(step.members))
 
-    def _make(self, _step: rules.Make, current: Roll) -> Roll:
+    def _make(self, _step: steps.Make, current: Roll) -> Roll:
         account = current.account
         self._password = new_password()
         kinds = rules.kinds_of(account, self._desk.settings.encryption)
@@ -180,18 +182,18 @@ class _Rolling:
             raise Stopped(Outcome.REFUSED, f"nothing was changed: {account} has no names that keys could be for")
         return replace(current, new=Generation(account.number + 1, keys, self._now(), pending=True))
 
-    def _push(self, step: rules.Push, current: Roll) -> Roll:
+    def _push(self, step: steps.Push, current: Roll) -> Roll:
         new = current.new
         assert new is not None
         after = self._hold("giving every member the new keys", current, step.members, new)
         given = frozenset(name for name in step.members if not after.member(name).missing)
         return replace(after, pushed=after.pushed | given, checked=False)
 
-    def _check(self, step: rules.Check, current: Roll) -> Roll:
+    def _check(self, step: steps.Check, current: Roll) -> Roll:
         asked = self._asked("every member confirms the old and the new keys", current, step.members)
         return replace(asked, checked=True)
 
-    def _set(self, _step: rules.SetPassword, current: Roll) -> Roll:
+    def _set(self, _step: steps.SetPassword, current: Roll) -> Roll:
         assert current.new is not None
         self._watch.phase("setting the password in the directory", ())
         try:
@@ -203,7 +205,7 @@ class _Rolling:
         unsure = account.number != current.new.number
         return replace(current, sent=Sent.YES, account=account, must_prove=unsure, checked=not unsure)
 
-    def _reread(self, _step: rules.Reread, current: Roll) -> Roll:
+    def _reread(self, _step: steps.Reread, current: Roll) -> Roll:
         why = current.why
         for seconds in REREADS:
             if not self._answered:
@@ -231,7 +233,7 @@ class _Rolling:
             return replace(current, sent=Sent.UNKNOWN, why=why)
         return replace(current, sent=Sent.REFUSED, why=f"the realm did not take it: {current.why}")
 
-    def _prove_new(self, _step: rules.ProveNew, current: Roll) -> Roll:
+    def _prove_new(self, _step: steps.ProveNew, current: Roll) -> Roll:
         assert current.new is not None
         self._watch.phase("getting a ticket with the new keys", ())
         generation = numbered(current.new, current.account.number)
@@ -249,7 +251,7 @@ class _Rolling:
         self._warnings.append(f"no ticket could be got with the new keys to prove them: {said_}")
         return replace(current, proofs={**current.proofs, current.new_print: ""})
 
-    def _derive_again(self, _step: rules.DeriveAgain, current: Roll) -> Roll:
+    def _derive_again(self, _step: steps.DeriveAgain, current: Roll) -> Roll:
         assert current.new is not None
         account = current.account
         kinds = rules.kinds_of(account, self._desk.settings.encryption)
@@ -263,7 +265,7 @@ class _Rolling:
             return replace(current, derived_again=True)
         return replace(current, derived_again=True, new=again, restored=frozenset())
 
-    def _restore(self, step: rules.Restore, current: Roll) -> Roll:
+    def _restore(self, step: steps.Restore, current: Roll) -> Roll:
         assert current.new is not None
         generation = replace(numbered(current.new, current.account.number), pending=False)
         after = self._hold("giving members the keys they lack", current, step.members, generation)
@@ -313,11 +315,11 @@ class _Rolling:
 
     # The end.
 
-    def _only_planned(self, step: rules.Step, current: Roll) -> tuple[Outcome, str]:
-        if isinstance(step, rules.Ask):
+    def _only_planned(self, step: steps.Step, current: Roll) -> tuple[Outcome, str]:
+        if isinstance(step, steps.Ask):
             return Outcome.REFUSED, f"it would be asked: {step.question}"
         self._planned = [said(step)]
-        if isinstance(step, rules.Make):
+        if isinstance(step, steps.Make):
             names = ", ".join(one.name for one in current.taking_part)
             number = current.account.number
             self._planned = [
@@ -360,18 +362,18 @@ class _Rolling:
 
 
 _DOING: Mapping[type, Callable[[_Rolling, Any, Roll], Roll]] = {
-    rules.Prove: _Rolling._prove,
-    rules.Confirm: _Rolling._confirm,
-    rules.CopyTo: _Rolling._copy,
-    rules.Ask: _Rolling._ask,
-    rules.Make: _Rolling._make,
-    rules.Push: _Rolling._push,
-    rules.Check: _Rolling._check,
-    rules.SetPassword: _Rolling._set,
-    rules.Reread: _Rolling._reread,
-    rules.ProveNew: _Rolling._prove_new,
-    rules.DeriveAgain: _Rolling._derive_again,
-    rules.Restore: _Rolling._restore,
+    steps.Prove: _Rolling._prove,
+    steps.Confirm: _Rolling._confirm,
+    steps.CopyTo: _Rolling._copy,
+    steps.Ask: _Rolling._ask,
+    steps.Make: _Rolling._make,
+    steps.Push: _Rolling._push,
+    steps.Check: _Rolling._check,
+    steps.SetPassword: _Rolling._set,
+    steps.Reread: _Rolling._reread,
+    steps.ProveNew: _Rolling._prove_new,
+    steps.DeriveAgain: _Rolling._derive_again,
+    steps.Restore: _Rolling._restore,
 }
 
 

@@ -22,6 +22,23 @@ from casarray.core.directory.model import key
 from casarray.core.kerberos.account import Account, AccountKind
 from casarray.core.kerberos.encryption import EXCHANGE, Enctype, of_bits, of_words
 from casarray.core.kerberos.keys import Generation, Held, HeldGeneration, checks
+from casarray.core.kerberos.roll_steps import (
+    Ask,
+    Check,
+    Confirm,
+    CopyTo,
+    DeriveAgain,
+    End,
+    Make,
+    Outcome,
+    Prove,
+    ProveNew,
+    Push,
+    Reread,
+    Restore,
+    SetPassword,
+    Step,
+)
 
 MOST_PROOFS = 4  # a wrong key is a failed logon of the account, and a domain may lock it after a few
 
@@ -119,113 +136,6 @@ class Roll:
     def with_member(self, changed: Member) -> "Roll":
         """With this one in the place of what was known of it."""
         return replace(self, members=tuple(changed if one.name == changed.name else one for one in self.members))
-
-
-# The steps.
-
-
-@dataclass(frozen=True, slots=True)
-class Prove:
-    """Get this member's generation of that number, and a ticket with it."""
-
-    member: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Confirm:
-    """Tell members that a generation they hold (under that number each) is in the directory."""
-
-    members: tuple[tuple[str, int], ...]
-    actual: int
-
-
-@dataclass(frozen=True, slots=True)
-class CopyTo:
-    """Give these members what that one holds."""
-
-    source: str
-    members: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Ask whether to go on without these members."""
-
-    members: tuple[str, ...]
-    question: str
-
-
-@dataclass(frozen=True, slots=True)
-class Make:
-    """Make a password, and the keys it will give."""
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """Give the new keys to these members, as pending."""
-
-    members: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Ask these members again what they hold."""
-
-    members: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SetPassword:
-    """Set the password in the realm."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reread:
-    """The realm's answer was lost: ask it how the account is now."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProveNew:
-    """Get a ticket with the new keys."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeriveAgain:
-    """The new keys are not the realm's although the password is: make them again, by the salt it tells now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Restore:
-    """Give the new keys, which are in the directory, to members that have lost them."""
-
-    members: tuple[str, ...]
-
-
-class Outcome(StrEnum):
-    """How a roll ends."""
-
-    ROLLED = "rolled"
-    FINISHED = "finished"  # an earlier one; no new password
-    CAUGHT_UP = "caught up"  # members got what they lacked; no new password
-    NOT_DUE = "not due"
-    REFUSED = "refused"  # the directory has the password it had
-    UNFINISHED = "unfinished"  # the directory has the new password, and not all is well: run again
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Nothing is left to do."""
-
-    outcome: Outcome
-    text: str  # a sentence
-
-
-Step = (
-    Prove | Confirm | CopyTo | Ask | Make | Push | Check | SetPassword | Reread | ProveNew | DeriveAgain | Restore | End
-)
-READING = (Prove, Check, Reread, ProveNew)
-"""Steps that change nothing anywhere."""
 
 
 def print_of(lines: Iterable[str]) -> Print:
