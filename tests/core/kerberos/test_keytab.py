@@ -165,6 +165,13 @@ def test_a_key_with_a_principal_is_for_that_name_as_it_is_spelt() -> None:
     assert [(e.principal, e.version) for e in entries] == [("http/mail@LAB", 2), ("imap/mail@LAB", 3)]
 
 
+def test_of_two_generations_that_use_a_version_the_newer_counts() -> None:
+    """A principal that was deleted and made anew counts from 1 again."""
+    new, old = key(2, principal="http/mail"), key(2, principal="http/mail")
+    generations = tuple(Generation(number, (one,), made=0.0) for number, one in ((9, new), (8, old)))
+    assert [e.key for e in entries_of(Holding("asa", "LAB", ("http/mail",), generations))] == [new.value]
+
+
 def test_spellings_keep_ports_and_further_names() -> None:
     assert spellings("HTTP/A:8080") == ("HTTP/A:8080", "http/a:8080", "HTTP/a:8080")
     assert spellings("GC/dc1/Forest") == ("GC/dc1/Forest", "GC/dc1/forest")

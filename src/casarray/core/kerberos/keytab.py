@@ -94,13 +94,13 @@ def entries_of(holding: Holding) -> tuple[KeytabEntry, ...]:
     names, and Active Directory does not mind capital letters, while acceptors do: so each name stands as clients
     spell it (`spellings`).
     """
-    entries = (
-        entry
-        for generation in holding.generations
-        for key in generation.keys
-        for entry in _of(holding, generation, key)
-    )
-    return merge((), entries)
+    found: dict[Identity, KeytabEntry] = {}
+    for generation in holding.generations:
+        for key in generation.keys:
+            for entry in _of(holding, generation, key):
+                # A principal that was made anew counts its versions from 1 again: what is newer is right.
+                found.setdefault(entry.identity, entry)
+    return tuple(found.values())
 
 
 def spellings(name: str) -> tuple[str, ...]:
