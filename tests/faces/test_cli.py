@@ -62,6 +62,7 @@ COMMANDS = (
     "site list", "site show", "site new", "site set", "site remove", "site add-subnet", "site move-subnet",
     "site remove-subnet", "apply", "directory show", "directory copy", "directory history", "shell",
     "ports show", "ports set", "ports export", "ports check", "init", "completion", "version",
+    "spn plan", "spn apply", "spn audit", "spn list", "spn find",
 )  # fmt: skip
 
 

@@ -56,9 +56,13 @@ def canonical(names: Collection[str], servers: Collection[str] = ()) -> Mapping[
 
 def _target(resolver: Any, name: str) -> str:
     from dns.exception import DNSException  # noqa: PLC0415 - as above
+    from dns.resolver import NXDOMAIN  # noqa: PLC0415 - as above
 
     try:
         answer = resolver.resolve(f"{name.rstrip('.')}.", "A", raise_on_no_answer=False, lifetime=ALIAS_SECONDS)
+        found = answer.canonical_name
+    except NXDOMAIN as error:  # an alias may lead to a name that is not there
+        found = error.canonical_name
     except (DNSException, OSError, ValueError):
         return ""
-    return str(answer.canonical_name).rstrip(".")
+    return str(found).rstrip(".")

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from casarray.core.errors import CasarrayError
-from casarray.lab import measure, measure_directory
+from casarray.lab import measure, measure_directory, measure_kerberos
 from casarray.lab.demo import until_signal
 from casarray.lab.figure import Figure
 from casarray.lab.netns import missing, sweep
@@ -40,6 +40,7 @@ MEASURES: Mapping[str, Callable[[Path, int], Awaitable[list[Figure]]]] = {
     "cmdlets": measure_directory.cmdlets,
     "following": measure_directory.following,
     "active-directory": measure_directory.active_directory,
+    "spn-audit": measure_kerberos.audit,
 }
 
 

@@ -169,8 +169,8 @@ def _no_account(share: AuditedShare, account: Account | None) -> Finding:
         Kind.ACCOUNT,
         share.name,
         (account.where,) if account else (),
-        f"Nobody gets a ticket for the arrays' names ({text}): clients fall back to NTLM, and those that speak "
-        f"Kerberos alone are refused.",
+        f"{'Nobody gets' if account is None else 'Perhaps nobody gets'} a ticket for the arrays' names ({text}): "
+        f"clients fall back to NTLM, and those that speak Kerberos alone are refused.",
         f"Make it with casarray account create {share.name}." if account is None else f"Enable {account}.",
         arrays=_arrays(share),
     )
@@ -214,7 +214,10 @@ def _owned(wanted: Wanted, share: AuditedShare, owner: Owner) -> Finding:
     machine = next((s for s in share.servers if key(owner.name) == f"{key(s.fqdn.partition('.')[0])}$"), None)
     if not owner.enabled:
         kind = Kind.DISABLED
-        sees = "Its owner is disabled, so the KDC gives no ticket: clients fall back to NTLM, or are refused."
+        sees = (
+            "Its owner is disabled: the KDC gives no ticket, or one that the members cannot read. Clients fall back to "
+            "NTLM, or are refused."
+        )
     elif machine is not None:
         kind = Kind.MEMBER
         sees = (

@@ -104,7 +104,9 @@ def plan(picture: Picture, choices: Choices) -> Plan:
     blocks: list[str] = []
     warnings: list[str] = []
     if not account.enabled:
-        blocks.append(f"{account} is disabled, so nobody would get a ticket for its names: enable it first")
+        blocks.append(
+            f"{account} is disabled, and domain controllers may give no tickets for its names: enable it first"
+        )
     if gained:
         missing, unknown = key_gaps(account, picture.members)
         blocks += missing
@@ -223,7 +225,7 @@ def _moving(picture: Picture, choices: Choices, steps: Sequence[Step]) -> Iterat
 def sees(picture: Picture, owner: Owner) -> str:
     """What users get now for a name of another account."""
     if not owner.enabled:
-        return "It is disabled, so clients get no ticket at all and fall back to NTLM, or are refused"
+        return "It is disabled: clients get no ticket, or one that the members cannot read"
     machine = _machine(picture, owner)
     if machine is not None:
         return f"Its tickets are read by {machine.fqdn} alone: on every other member Kerberos logons fail"
@@ -234,8 +236,9 @@ def sees(picture: Picture, owner: Owner) -> str:
 
 def _still_needed(picture: Picture, owner: Owner) -> str:
     """Why the owner's key is still needed; empty if it is not."""
-    # Who is disabled makes no more tickets; a member's own are read by it from its machine keytab, before and after.
-    if not owner.enabled or _machine(picture, owner) is not None or _all_hold(picture, owner):
+    # A member's own tickets are read by it alone, from its machine keytab, before as after. Being disabled changes
+    # nothing: some domain controllers go on making tickets for the account.
+    if _machine(picture, owner) is not None or _all_hold(picture, owner):
         return ""
     return (
         f"tickets made with the key of {owner.name} live up to {duration_text(picture.lifetime)}, and not every member "
@@ -298,8 +301,8 @@ def _aliases(picture: Picture) -> Iterator[_Alias]:
                 )
             elif wanted.name not in has:
                 yield _Alias(
-                    f"{wanted.name}: until it is there, clients get tickets of {owner.name} ({owner.where}), which has "
-                    f"{alias}. Domain controllers that compare aliases may refuse to add it: take {alias} away then",
+                    f"{wanted.name}: {alias} of {owner.name} ({owner.where}) stands for it as long as nobody has it by "
+                    f"name. Domain controllers that compare aliases may refuse to add it: take {alias} away then",
                     blocks=False,
                 )
 

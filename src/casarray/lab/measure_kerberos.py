@@ -1,0 +1,78 @@
+"""The measurements around the shared account behind `script/figures`."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from casarray.adapters.kerberos.ad_realm import ActiveDirectoryRealm
+from casarray.adapters.stores.memory_directory import MemoryDirectory
+from casarray.app.directory import DirectoryService
+from casarray.app.kerberos import spns
+from casarray.app.kerberos.desk import Desk
+from casarray.app.kerberos.ports import Agents
+from casarray.core.config import DirectorySettings, KerberosSettings
+from casarray.core.directory.model import Array
+from casarray.core.errors import CasarrayError, Unavailable
+from casarray.core.kerberos.account import AccountKind
+from casarray.core.kerberos.encryption import AES
+from casarray.core.kerberos.principal import parse
+from casarray.lab import kerberos_load, samba_ad
+from casarray.lab.directory_load import OneName
+from casarray.lab.figure import Figure, spread
+from casarray.lab.measure_directory import small
+from casarray.lab.netns import Lab
+from casarray.lab.samba_ad import ADMINISTRATOR, DomainController
+
+MANY = 10_000
+
+
+@contextmanager
+def desk_at(controller: DomainController, account: str) -> Iterator[Desk]:
+    """An administrator's desk in a lab's domain; use it in the controller's network."""
+    settings = KerberosSettings(account=account, ccache=controller.ticket(ADMINISTRATOR, controller.password))
+    array = Array("CAS", "cas.domain.tld", "Paderborn", settings={"published": ["mail.domain.tld"]})
+    service = DirectoryService(MemoryDirectory(small().put(array)), "figures")
+
+    def realm() -> ActiveDirectoryRealm:
+        urls, names = [f"ldap://{controller.fqdn}"], OneName(controller.address)
+        return ActiveDirectoryRealm(urls, settings, DirectorySettings(timeout=60.0), names)
+
+    def agents() -> Agents:
+        raise Unavailable("no agents take part")
+
+    desk = Desk(service, lambda: settings, realm, agents)
+    try:
+        yield desk
+    finally:
+        desk.close()
+
+
+async def audit(folder: Path, runs: int) -> list[Figure]:
+    """An audit of a real forest of 10,000 accounts with eight names each, from the logon to the findings."""
+    if reason := samba_ad.missing():
+        return [Figure("spn audit", "5 s", f"not measured: {reason}", None)]
+    with Lab() as lab, DomainController(lab, folder) as controller:
+        names = await asyncio.to_thread(kerberos_load.populate, controller, MANY)
+        seconds = await asyncio.to_thread(_audits, controller, max(3, runs // 4))
+    what = f"spn audit of a forest with {MANY:,} accounts and {names:,} names"
+    return [Figure(what, "5 s", spread(seconds, "s"), max(seconds) <= 5, tuple(seconds), "s")]
+
+
+def _audits(controller: DomainController, runs: int) -> list[float]:
+    os.environ["KRB5_CONFIG"] = str(controller.krb5_conf)
+    seconds = []
+    with controller.host.inside():
+        with desk_at(controller, "asa$") as desk:
+            account = desk.realm.create("asa", AccountKind.COMPUTER, AES)
+            desk.realm.change_names(account, [parse("http/mail.domain.tld")], ())
+        for _ in range(runs):
+            began = time.perf_counter()
+            with desk_at(controller, "asa$") as desk:
+                found = spns.audit(desk)
+            seconds.append(time.perf_counter() - began)
+            if len(found) != 3:
+                raise CasarrayError(f"an audit should find the three names that are missing, and found {len(found)}")
+    return seconds
