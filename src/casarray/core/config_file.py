@@ -104,23 +104,35 @@ def examine(
     environment: Mapping[str, str] | None = None,
 ) -> Examined:
     """Read the text, and from the environment what starts with CASARRAY_GATEWAY_. ``file`` is for messages alone."""
-    try:
-        raw = tomllib.loads(text)
-    except RecursionError:
-        return Examined(
-            None, (Problem(file, 0, "", "this is nested too deeply", "no key here needs a list in a list"),)
-        )
-    except ValueError as error:
-        return Examined(None, (_syntax_problem(file, text, str(error)),))
+    raw = parse(text, file)
+    if isinstance(raw, Problem):
+        return Examined(None, (raw,))
     report = Report()
     variables = _add_environment(raw, environment or {})
     draft = _read_draft(raw, hostname, report)
     check_rules(draft, report)
+    return Examined(None if report.problems else draft.config(), problems_of(report, text, file, variables))
+
+
+def parse(text: str, file: str) -> dict[str, Any] | Problem:
+    """The TOML, or what is wrong with it."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        return Problem(file, 0, "", "this is nested too deeply", "no key here needs a list in a list")
+    except ValueError as error:
+        return _syntax_problem(file, text, str(error))
+
+
+def problems_of(
+    report: Report, text: str, file: str, variables: Mapping[Path, str] | None = None
+) -> tuple[Problem, ...]:
+    """What was reported, each once, in the order of the file."""
     if not report.problems:
-        return Examined(draft.config(), ())
+        return ()
     lines = key_lines(text)
-    found = {_problem(file, lines, variables, problem): None for problem in report.problems}
-    return Examined(None, tuple(sorted(found, key=lambda p: (p.line, p.key))))
+    found = {_problem(file, lines, variables or {}, problem): None for problem in report.problems}
+    return tuple(sorted(found, key=lambda p: (p.line, p.key)))
 
 
 def _problem(
@@ -164,23 +176,23 @@ def _add_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> dic
 
 def _read_draft(raw: dict[str, Any], hostname: str, report: Report) -> Draft:
     for key in raw.keys() - TOP.keys():
-        _unknown((key,), key, list(TOP), report)
-    gateway = _read_table(GATEWAY, raw.get("gateway", {}), ("gateway",), report)
-    directory = _read_table(DIRECTORY, raw.get("directory", {}), ("directory",), report)
-    api = _read_table(API, raw.get("api", {}), ("api",), report)
-    kerberos = _read_table(KERBEROS, raw.get("kerberos", {}), ("kerberos",), report)
+        unknown_key((key,), key, list(TOP), report)
+    gateway = read_table(GATEWAY, raw.get("gateway", {}), ("gateway",), report)
+    directory = read_table(DIRECTORY, raw.get("directory", {}), ("directory",), report)
+    api = read_table(API, raw.get("api", {}), ("api",), report)
+    kerberos = read_table(KERBEROS, raw.get("kerberos", {}), ("kerberos",), report)
     named = {"name": hostname or "gateway"} | gateway
     draft = Draft(Gateway(**named), DirectorySettings(**directory), ApiSettings(**api), KerberosSettings(**kerberos))
-    sites = _each("site", raw, report)
+    sites = each_table("site", raw, report)
     draft.site_names = frozenset(t["name"] for _, t in sites if isinstance(t.get("name"), str))
     for path, table in sites:
-        if values := _complete(SITE, table, path, report):
+        if values := complete_table(SITE, table, path, report):
             draft.sites.append((path, Site(**values)))
-    for path, table in _each("array", raw, report):
+    for path, table in each_table("array", raw, report):
         if array := read_array(table, path, report):
             draft.arrays.append((path, array))
-    for path, table in _each("server", raw, report):
-        if values := _complete(SERVER, table, path, report):
+    for path, table in each_table("server", raw, report):
+        if values := complete_table(SERVER, table, path, report):
             draft.servers.append((path, Server(**values)))
     return draft
 
@@ -188,12 +200,12 @@ def _read_draft(raw: dict[str, Any], hostname: str, report: Report) -> Draft:
 def read_array(table: dict[str, Any], path: Path, report: Report) -> Array | None:
     """One array with its profile's services, or None when anything in it is wrong."""
     before = len(report.problems)
-    values = _read_table(ARRAY, table, path, report, inner=IN_ARRAY)
-    health = _read_table(HEALTH, table.get("health", {}), (*path, "health"), report)
+    values = read_table(ARRAY, table, path, report, inner=IN_ARRAY)
+    health = read_table(HEALTH, table.get("health", {}), (*path, "health"), report)
     services = [
         (place, given)
-        for place, service in _each("service", table, report, path)
-        if (given := _complete(SERVICE, service, place, report))
+        for place, service in each_table("service", table, report, path)
+        if (given := complete_table(SERVICE, service, place, report))
     ]
     without = values.pop("without", ())
     values["services"] = merge_services(values.get("profile", ""), without, services, path, report)
@@ -205,14 +217,14 @@ def read_array(table: dict[str, Any], path: Path, report: Report) -> Array | Non
     return Array(**values, health=HealthPolicy(**health))
 
 
-def _complete(table: Table, raw: dict[str, Any], path: Path, report: Report) -> dict[str, Any] | None:
+def complete_table(table: Table, raw: dict[str, Any], path: Path, report: Report) -> dict[str, Any] | None:
     """The table's values, or nothing when any of them is wrong."""
     before = len(report.problems)
-    values = _read_table(table, raw, path, report)
+    values = read_table(table, raw, path, report)
     return values if len(report.problems) == before else None
 
 
-def _read_table(
+def read_table(
     table: Table, raw: object, path: Path, report: Report, inner: Mapping[str, Table] | None = None
 ) -> dict[str, Any]:
     """The fields of the table's value class that the file gives, those that are right."""
@@ -224,7 +236,7 @@ def _read_table(
     for key in raw.keys() - inner.keys():
         known = table.key(key)
         if known is None:
-            _unknown((*path, key), key, [k.name for k in table.keys] + list(inner), report)
+            unknown_key((*path, key), key, [k.name for k in table.keys] + list(inner), report)
         elif (value := known.read(raw[key], (*path, key), report)) is not None:
             values[known.target] = value
     for known in table.keys:
@@ -233,10 +245,12 @@ def _read_table(
     return values
 
 
-def _each(key: str, raw: dict[str, Any], report: Report, parent: Path = ()) -> list[tuple[Path, dict[str, Any]]]:
+def each_table(
+    key: str, raw: dict[str, Any], report: Report, parent: Path = (), header: str = ""
+) -> list[tuple[Path, dict[str, Any]]]:
     """The tables of an array of tables, each with its path."""
     path = (*parent, key)
-    header = (IN_ARRAY if parent else TOP)[key].header
+    header = header or (IN_ARRAY if parent else TOP)[key].header
     tables = raw.get(key, [])
     if not isinstance(tables, list):
         report.wrong(
@@ -252,7 +266,8 @@ def _each(key: str, raw: dict[str, Any], report: Report, parent: Path = ()) -> l
     return found
 
 
-def _unknown(path: Path, key: str, known: list[str], report: Report) -> None:
+def unknown_key(path: Path, key: str, known: list[str], report: Report) -> None:
+    """Report a key that nothing reads, with the one that was probably meant."""
     elsewhere = [table.header for table in TABLES if table.key(key)]
     if close := nearest(key, known):
         right = f'did you mean "{close}"?'
