@@ -291,6 +291,7 @@ def test_names_of_any_account_are_listed(forest: Forest) -> None:
         ("*", None),
         ("smtp/mail.domain.tld", []),
         ("htt?/[m]ail.domain.tld", []),
+        ("*a" * 300 + "x", []),
     ],
 )
 def test_names_are_found(forest: Forest, wanted: str, names: list[str] | None) -> None:

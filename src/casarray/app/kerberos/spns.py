@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fnmatch import translate
 
 from casarray.app.kerberos.crew import Crew
 from casarray.app.kerberos.desk import Desk
@@ -331,11 +332,14 @@ def find(realm: Realm, wanted: str, tell: Tell = quiet) -> tuple[Found, ...]:
     text = wanted.strip()
     if is_spn(text) and not set("*?") & set(text):
         return _find_one(realm, parse(text))
-    pattern = text if "/" in text else f"*/{text}"
-    shape = "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in pattern.casefold())
-    more = "" if "/" in text else "(?::[^/]*)?(?:/.*)?"
-    matches = re.compile(f"{shape}{more}").fullmatch
-    found = [Found(name, owner) for owner in watched(realm, tell) for name in owner.names if matches(name.casefold())]
+    shapes = [text] if "/" in text else [f"*/{text}", f"*/{text}:*", f"*/{text}/*"]
+    patterns = [re.compile(translate(shape.casefold().replace("[", "[[]"))) for shape in shapes]
+    found = [
+        Found(name, owner)
+        for owner in watched(realm, tell)
+        for name in owner.names
+        if any(pattern.match(name.casefold()) for pattern in patterns)
+    ]
     return tuple(sorted(found, key=lambda one: (key(one.name), key(one.owner.where))))
 
 
