@@ -94,7 +94,7 @@ def test_a_refusal_says_why_on_stderr_and_shows_the_members_all_the_same(place: 
     assert code == 1
     assert "cas2    missing" in out
     last = err.splitlines()[-1]
-    assert last.startswith("casarray: nothing was changed: cas2 cannot be worked with: the agent of cas2.domain.tld")
+    assert last.startswith("casarray: nothing was changed: cas2 is missing: the agent of cas2.domain.tld")
     assert last.endswith("or leave it out with --except NAME")
     assert place.forest.is_as_before()
 

@@ -100,7 +100,7 @@ def test_an_unattended_roll_with_a_member_missing_changes_nothing_and_says_who()
     forest.agents.silent.add("cas2.domain.tld")
     report = forest()
     assert report.code == 1
-    assert report.text.startswith("nothing was changed: cas2 cannot be worked with: the agent of cas2.domain.tld does")
+    assert report.text.startswith("nothing was changed: cas2 is missing: the agent of cas2.domain.tld does")
     assert forest.is_as_before()
     assert states(report)["cas2"] is MemberState.MISSING
     assert states(report)["cas1"] is MemberState.UNCHANGED
@@ -157,7 +157,7 @@ def test_a_member_that_fails_after_others_have_the_new_keys_ends_an_unattended_r
     forest.member("cas2").fail(call, wrong)
     report = forest()
     assert report.code == 1
-    assert "cas2 cannot be worked with: the disk of cas2 is full" in report.text
+    assert "cas2 failed: the disk of cas2 is full" in report.text
     assert forest.account.number == 3
     assert ("New keys lie pending on ber1, cas1" in report.text) == (call == "hold")
     assert forest().outcome is Outcome.ROLLED

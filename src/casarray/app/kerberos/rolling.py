@@ -292,7 +292,8 @@ class _Rolling:
         for name, said_ in self._crew.each(names, work, self._watch.member).items():
             member = current.member(name)
             if isinstance(said_, CasarrayError):
-                current = current.with_member(replace(member, missing=f"cannot be worked with: {said_}"))
+                word = "is missing" if isinstance(said_, Unavailable) else "failed"
+                current = current.with_member(replace(member, missing=f"{word}: {said_}"))
                 continue
             self._look_at_its_clock(name, said_.now)
             current = current.with_member(replace(member, held=said_.holding(current.account.name)))
@@ -336,7 +337,7 @@ class _Rolling:
         for one in current.members:
             if one.missing and (key(one.name) in current.terms.left_out or one.name in current.agreed):
                 warnings.append(
-                    f"{one.name} was left out: it {one.missing}. Bring it up to date before it gets clients"
+                    f"{one.name} was left out: it {rules.ended(one.missing)} Bring it up to date before it gets clients"
                 )
         if current.caught_up:
             warnings.append(f"{', '.join(current.caught_up)} lacked the keys that the directory has, and got them")

@@ -165,13 +165,13 @@ def next_step(roll: Roll) -> Step:
         case Sent.REFUSED:
             return End(
                 Outcome.REFUSED,
-                f"the password of {roll.account} was not changed: {roll.why}. {_pending(roll)}",
+                f"the password of {roll.account} was not changed: {ended(roll.why)} {_pending(roll)}",
             )
         case Sent.UNKNOWN:
             return End(
                 Outcome.UNFINISHED,
-                f"whether the password of {roll.account} was changed is not known: {roll.why}. The members hold the "
-                "old keys and the new ones, so clients notice nothing; run this again to finish it",
+                f"whether the password of {roll.account} was changed is not known: {ended(roll.why)} The members hold "
+                "the old keys and the new ones, so clients notice nothing; run this again to finish it",
             )
         case Sent.YES:
             return _after_the_password(roll)
@@ -253,12 +253,13 @@ def _permission(roll: Roll) -> Step | None:
         who = _reasons(missing)
         if roll.terms.attended:
             names = tuple(one.name for one in missing)
-            return Ask(names, f"{who}. Clients cannot log on there after the roll. Go on without?")
+            return Ask(names, f"{ended(who)} Clients cannot log on there after the roll. Go on without?")
         touched = roll.finished or roll.caught_up or roll.pushed
         done = "the password was not changed" if touched else "nothing was changed"
         return End(
             Outcome.REFUSED,
-            f"{done}: {who}. Bring it back and run this again, or leave it out with --except NAME{_pending(roll, ' ')}",
+            f"{done}: {ended(who)} Bring it back and run this again, or leave it out with --except NAME"
+            f"{_pending(roll, '. ')}",
         )
     account = roll.account
     if roll.finished:
@@ -307,8 +308,8 @@ def _nobody_has_the_key(roll: Roll) -> str:
     said = next((why for why in roll.proofs.values() if why), "")
     return (
         f"nothing was changed: no member holds the key that {roll.account} has now (number {roll.account.number})"
-        f"{f': {said}' if said else ''}. Clients with tickets of it fail at every member. With --force it gets a new "
-        f"password that all members know; tickets got until then go on failing until they end, within "
+        f"{ended(f': {said}' if said else '')} Clients with tickets of it fail at every member. With --force it gets "
+        f"a new password that all members know; tickets got until then go on failing until they end, within "
         f"{_span(roll.terms.lifetime)}"
     )
 
@@ -369,13 +370,13 @@ def _ended(roll: Roll, proof: str) -> End:
     if proof and roll.must_prove:
         return End(
             Outcome.UNFINISHED,
-            f"somebody else set the password of {roll.account} at the same time: {proof}. Run this again",
+            f"somebody else set the password of {roll.account} at the same time: {ended(proof)} Run this again",
         )
     if proof:
         return End(
             Outcome.UNFINISHED,
             f"the directory has a new password for {roll.account} (key {number}), but the members' keys do not fit: "
-            f"{proof}. Clients cannot log on with new tickets: find the reason, then run this again with --force",
+            f"{ended(proof)} Clients cannot log on with new tickets: find the reason, then run this again with --force",
         )
     bad = [one for one in roll.members if one.missing and one in roll.missing and one.name in roll.pushed]
     bad += [one for one in roll.taking_part if one.generation(roll.new_print) is None]
@@ -383,7 +384,7 @@ def _ended(roll: Roll, proof: str) -> End:
         return End(
             Outcome.UNFINISHED,
             f"{roll.account} has a new password (key {number}), but not every member has confirmed it: "
-            f"{_reasons(bad)}. Run this again to finish it",
+            f"{ended(_reasons(bad))} Run this again to finish it",
         )
     return End(Outcome.ROLLED, f"{roll.account} has a new password, and every member that takes part has key {number}")
 
@@ -396,6 +397,11 @@ def _pending(roll: Roll, before: str = "") -> str:
         f"{before}New keys lie pending on {', '.join(sorted(roll.pushed))}: they do no harm, and the next roll "
         "replaces them"
     )
+
+
+def ended(text: str) -> str:
+    """With a full stop, if it does not end by itself: what others said may be a question."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _reasons(members: Iterable[Member]) -> str:

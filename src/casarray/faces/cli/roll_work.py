@@ -88,8 +88,9 @@ class Screen:
         self._started = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._done, self._of = 0, 0
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} of {task.total}"))
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
 
     def __enter__(self) -> Self:
@@ -110,14 +111,16 @@ class Screen:
         if self._bar:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(text, total=len(members) or None)
+            self._done, self._of = 0, len(members)
+            self._task = self._bar.add_task(text, total=self._of or None, count="")
         elif self._verbose or time.monotonic() - self._started > PROGRESS_AFTER:
             self._line(f"{text} ({len(members)} members)" if members else text)
 
     def member(self, name: str, why: str) -> None:
         """One further."""
         if self._bar and self._task is not None:
-            self._bar.advance(self._task)
+            self._done += 1
+            self._bar.update(self._task, completed=self._done, count=f"{self._done} of {self._of}")
         if self._verbose or why:
             self._line(f"  {name}: {why or 'done'}")
 
