@@ -312,6 +312,16 @@ def test_somebody_who_rolls_in_the_very_last_moment_loses_nobody_a_ticket() -> N
     assert all(forest.member(name).numbers("asa$") == (5, 4, 3) for name in MEMBERS), "no key that was used is lost"
 
 
+def test_a_realm_that_refuses_to_prove_after_the_password_is_set_leaves_it_to_another_run() -> None:
+    realm = Watched()
+    forest = Forest(realm)
+    realm.look = lambda _: realm.fail("prove", NotFound("the KDC knows no asa$"))
+    report = forest()
+    assert (report.outcome, report.code, forest.log.numbers[-1]) == (Outcome.UNFINISHED, 3, 14003)
+    assert "the KDC knows no asa$. Run again" in report.text
+    assert forest.is_right(), "they were told before"
+
+
 class Killed(BaseException):
     """The process is no more."""
 

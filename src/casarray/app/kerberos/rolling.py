@@ -82,6 +82,13 @@ class _Rolling:
                 raise Stopped(Outcome.UNFINISHED, "a member says one thing and does another; see what its agent logs")
         except Stopped as stopped:
             outcome, text = stopped.outcome, stopped.text
+        except CasarrayError as error:
+            if current.sent is Sent.NO:
+                raise
+            outcome = Outcome.UNFINISHED
+            text = (
+                f"the password of {current.account} was set, but not all is done: {rules.ended(str(error))} Run again"
+            )
         finally:
             self._password = ""
         return self._report(current, (outcome, text), before, started)
