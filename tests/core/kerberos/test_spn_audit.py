@@ -80,6 +80,11 @@ def test_missing_while_an_alias_of_another_account_stands_for_it() -> None:
     assert f"{HOST} of old stands for it" in one.sees
 
 
+def test_in_an_mit_realm_no_name_stands_for_another() -> None:
+    account = replace(lacking(HTTP), kind=AccountKind.PRINCIPALS)
+    assert kinds(found(owner("old", HOST), account=account)) == [(Kind.MISSING, HTTP, True)]
+
+
 def test_missing_while_our_own_alias_stands_for_it_is_not_seen() -> None:
     account = replace(lacking(HTTP), names=(MDB, HOST))
     assert kinds(found(account=account, wanted=(HTTP, MDB, HOST))) == [(Kind.MISSING, HTTP, False)]

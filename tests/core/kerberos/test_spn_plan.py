@@ -114,6 +114,8 @@ def test_in_a_realm_of_principals_names_come_before_keys() -> None:
     found = made(picture(HTTP, account=account, members=(member("cas1"),)))
     assert found.blocks == ()
     assert "roll the password" in found.warnings[0]
+    alias = picture(HTTP, account=account, owners={"host/mail.lab.example": (OLD,)})
+    assert made(alias).warnings == found.warnings  # no name stands for another there
 
 
 def test_what_casarray_never_sets_stays_until_it_is_pruned() -> None:

@@ -347,6 +347,6 @@ def _find_one(realm: Realm, name: Spn) -> tuple[Found, ...]:
     alias = name.alias
     owners = realm.owners([name, *([alias] if alias is not None else [])])
     found = [Found(str(name), owner) for owner in owners.get(name, ())]
-    if alias is not None:
-        found += [Found(str(alias), owner, str(name)) for owner in owners.get(alias, ())]
+    if alias is not None:  # in Active Directory, whose accounts have DNs: in an MIT realm no name stands for another
+        found += [Found(str(alias), owner, str(name)) for owner in owners.get(alias, ()) if "=" in owner.where]
     return tuple(found)

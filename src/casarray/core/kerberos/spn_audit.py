@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from casarray.core.directory.model import Server, key
-from casarray.core.kerberos.account import Account, Owner
+from casarray.core.kerberos.account import Account, AccountKind, Owner
 from casarray.core.kerberos.encryption import AES, of_bits
 from casarray.core.kerberos.principal import Spn, is_spn
 from casarray.core.kerberos.spn_plan import unwanted
@@ -157,7 +157,8 @@ def _of_share(share: AuditedShare, index: _Index, forest: Forest) -> Iterator[Fi
         yield found
     for one in share.wanted:
         yield from _of_name(one, share, index)
-        yield from _explicit(one, share, index)
+        if not _without_aliases(share):
+            yield from _explicit(one, share, index)
     yield from _cnames(share, forest)
     if account is not None:
         yield from _too_many(share, account, forest)
@@ -235,7 +236,7 @@ def _owned(wanted: Wanted, share: AuditedShare, owner: Owner) -> Finding:
 
 
 def _missing(wanted: Wanted, share: AuditedShare, index: _Index) -> Finding:
-    alias = wanted.name.alias
+    alias = None if _without_aliases(share) else wanted.name.alias
     owners = index.of(alias) if alias is not None else ()
     mine = share.account.where if share.account else ""
     fix = f"casarray spn apply --account {share.name} adds it ({wanted.reason})."
@@ -251,6 +252,11 @@ def _missing(wanted: Wanted, share: AuditedShare, index: _Index) -> Finding:
     )
     where = tuple(one.where for one in owners)
     return Finding(Kind.ALIAS, str(wanted.name), where, sees, fix, arrays=(wanted.array,))
+
+
+def _without_aliases(share: AuditedShare) -> bool:
+    """In an MIT realm no name stands for another."""
+    return share.account is not None and share.account.kind is AccountKind.PRINCIPALS
 
 
 def _explicit(wanted: Wanted, share: AuditedShare, index: _Index) -> Iterator[Finding]:

@@ -283,8 +283,11 @@ def _aliases(picture: Picture) -> Iterator[_Alias]:
     """``host/NAME`` of another account covers ``http/NAME`` as long as nobody has that itself.
 
     A KDC looks for the name itself first, so adding it is safe for the array and decides the matter: that is a warning.
-    Where the other is the machine that is called NAME, it takes its own services' tickets away: that blocks.
+    Where the other is the machine that is called NAME, it takes its own services' tickets away: that blocks. In an MIT
+    realm no name stands for another.
     """
+    if picture.account.kind is AccountKind.PRINCIPALS:
+        return
     has = _names(picture.account)
     for wanted in picture.wanted:
         if wanted.name not in has:
