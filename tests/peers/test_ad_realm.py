@@ -359,6 +359,44 @@ def test_a_move_that_cannot_be_undone_says_so_and_is_mended_by_moving_again(
     assert realm.move_names(names, source, new).names == ("http/mail.lab.example",)
 
 
+def test_who_presses_ctrl_c_in_the_middle_leaves_nothing_half_done(
+    realm: ActiveDirectoryRealm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (realm.create(name, AccountKind.COMPUTER, AES) for name in ("old", "new"))
+    names = spns("http/mail.lab.example")
+    realm.change_names(old, names, ())
+    (source,) = realm.owners(names)[names[0]]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(realm, "change_names", interrupted)
+        patched.setattr(Connection, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            realm.move_names(names, source, new)
+        with pytest.raises(KeyboardInterrupt):
+            realm.create("third", AccountKind.COMPUTER, AES)
+    assert realm.account("old").names == ("http/mail.lab.example",)
+    with pytest.raises(NotFound):
+        realm.account("third")
+
+
+def test_an_owner_in_another_domain_is_changed_at_a_controller_of_that_domain(
+    realm: ActiveDirectoryRealm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (realm.create(name, AccountKind.COMPUTER, AES) for name in ("old", "new"))
+    names = spns("http/mail.lab.example")
+    realm.change_names(old, names, ())
+    (source,) = realm.owners(names)[names[0]]
+    monkeypatch.setattr(ad_realm, "is_below", lambda _dn, _domain: False)  # the lab has one domain; it plays two
+    assert realm.move_names(names, source, new).names == ("http/mail.lab.example",)
+    assert list(realm._others) == ["lab.example"]
+    elsewhere = realm._others["lab.example"].connection
+    assert elsewhere is not None
+    assert elsewhere is not realm._link.connection
+
+
 # The forest.
 
 

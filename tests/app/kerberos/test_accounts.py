@@ -47,6 +47,22 @@ def test_a_list_is_given_although_the_realm_does_not_answer(forest: Forest) -> N
     assert (one.share.account, one.account, one.trouble) == ("asa$", None, "no domain controller answers")
 
 
+def test_a_realm_that_does_not_answer_is_waited_for_once(forest: Forest) -> None:
+    forest.realm.put(FRESH)
+    adopt(forest, "fresh", "BER")
+    forest.realm.calls.clear()
+    forest.realm.fail("account", Unavailable("no domain controller answers"), 9)
+    assert [one.trouble for one in use.list_accounts(forest.desk)] == ["no domain controller answers"] * 2
+    assert len(forest.realm.calls) == 1
+
+
+def test_an_account_that_is_gone_hides_no_other(forest: Forest) -> None:
+    forest.realm.put(FRESH)
+    adopt(forest, "fresh", "BER")
+    del forest.realm.accounts["asa"]
+    assert [one.account is None for one in use.list_accounts(forest.desk)] == [True, False]
+
+
 def test_an_account_is_shown_with_its_users_and_what_is_wrong(forest: Forest) -> None:
     forest.realm.put(replace(forest.account, encryption=4), "secret")
     shown = use.show_account(forest.desk, "ASA", NOW)

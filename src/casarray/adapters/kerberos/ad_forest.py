@@ -65,8 +65,8 @@ class Forest:
             try:
                 return self._of_forest().attempt(lambda connection: _owners(connection, "", what))
             except Unavailable as error:
-                self._alone = True
                 self._remark(error)
+                self._alone = True
         return self._domain.attempt(lambda connection: _owners(connection, connection.partitions.domain, what))
 
     def _of_forest(self) -> Link:

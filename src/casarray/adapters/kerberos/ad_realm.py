@@ -100,6 +100,9 @@ class ActiveDirectoryRealm:
             return self._at(dn)
         except CasarrayError as error:
             raise type(error)(f"{error}. {self._undone(name, dn)}") from error
+        except BaseException:  # Ctrl-C
+            self._undone(name, dn)
+            raise
 
     def change_encryption(self, account: Account, encryption: Sequence[Enctype]) -> Account:
         """Set ``msDS-SupportedEncryptionTypes``."""
@@ -163,6 +166,9 @@ class ActiveDirectoryRealm:
             return self.change_names(target, names, ())
         except CasarrayError as error:
             raise type(error)(f"{error}. {self._given_back(source, taken, link)}") from error
+        except BaseException:  # Ctrl-C
+            self._given_back(source, taken, link)
+            raise
 
     def owners(self, names: Sequence[Spn]) -> Mapping[Spn, tuple[Owner, ...]]:
         """Who has each of these in the whole forest."""

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from casarray.app.directory import Edit
-from casarray.app.kerberos.crew import Crew
+from casarray.app.kerberos.crew import Crew, Tell, unheard
 from casarray.app.kerberos.desk import Desk
 from casarray.core.directory.lookup import by_fqdn
 from casarray.core.directory.model import Array, Directory, key
 from casarray.core.directory.parts import some
-from casarray.core.errors import CasarrayError, Conflict, NotFound
+from casarray.core.errors import CasarrayError, ConfigError, Conflict, Denied, NotFound, Unavailable
 from casarray.core.kerberos.account import Account, AccountKind
 from casarray.core.kerberos.account_rules import Finding, Grade, findings, refusals, warnings
 from casarray.core.kerberos.encryption import AES, EXCHANGE, WORDS, Enctype, bits_of, of_bits, of_words
@@ -31,6 +31,7 @@ class Listed:
     share: Share
     account: Account | None  # None: it could not be looked at
     trouble: str = ""  # why not
+    unreachable: bool = False  # the realm as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,27 @@ class Done:
 
 def list_accounts(desk: Desk) -> tuple[Listed, ...]:
     """Every account that an array uses. What the realm does not tell is said beside it."""
-    return tuple(_listed(desk, share) for share in desk.shares())
+    found: list[Listed] = []
+    for share in desk.shares():
+        gone = next((one.trouble for one in found if one.unreachable), "")  # who waits once need not wait again
+        found.append(Listed(share, None, gone, unreachable=True) if gone else _listed(desk, share))
+    return tuple(found)
 
 
 def _listed(desk: Desk, share: Share) -> Listed:
     try:
         return Listed(share, desk.realm.account(share.account))
+    except (Unavailable, Denied, ConfigError) as error:
+        return Listed(share, None, str(error), unreachable=True)
     except CasarrayError as error:
         return Listed(share, None, str(error))
 
 
-def show_account(desk: Desk, name: str, now: float, *, ask_members: bool = False) -> Shown:
-    """All that is known of an account, used by an array or not; ``ask_members``: what each member holds, too."""
+def show_account(desk: Desk, name: str, now: float, *, ask_members: bool = False, tell: Tell = unheard) -> Shown:
+    """All that is known of an account, used by an array or not; ``ask_members``: what each member holds, too.
+
+    ``tell`` hears of each member that was asked.
+    """
     account = desk.realm.account(name or only_account(desk))
     share = _share(desk, account)
     found = Shown(
@@ -90,7 +100,7 @@ def show_account(desk: Desk, name: str, now: float, *, ask_members: bool = False
         tuple(server.name for server in share.servers),
         findings(account, now),
     )
-    return replace(found, members=_members(desk, share)) if ask_members else found
+    return replace(found, members=_members(desk, share, tell)) if ask_members else found
 
 
 def only_account(desk: Desk) -> str:
@@ -109,9 +119,9 @@ def _share(desk: Desk, account: Account) -> Share:
     return next((one for one in desk.shares() if key(one.account) in own), Share(account.name, (), ()))
 
 
-def _members(desk: Desk, share: Share) -> tuple[MemberKeys, ...]:
+def _members(desk: Desk, share: Share, tell: Tell) -> tuple[MemberKeys, ...]:
     with Crew(desk.agents, share.servers) as crew:
-        states = crew.each(crew.names, lambda _name, agent: agent.state())
+        states = crew.each(crew.names, lambda _name, agent: agent.state(), tell)
     found = []
     for name, state in sorted(states.items()):
         if isinstance(state, CasarrayError):

@@ -17,6 +17,7 @@ from casarray.core.kerberos.account_rules import LAST, Finding, Grade, findings
 from casarray.core.kerberos.encryption import Enctype, of_bits
 from casarray.faces.cli.directory_options import How, command_line, safe
 from casarray.faces.cli.output import BAD, CAUTION, complain, count, print_json, say, show, span, table
+from casarray.faces.cli.spn_work import Teller
 from casarray.faces.cli.world import desk
 
 __all__ = ["How"]
@@ -82,7 +83,7 @@ def show_one(context: typer.Context, store: str | None, name: str, *, members: b
     """One, with all that is known of it."""
     now = time.time()
     with _at(context, store) as place:
-        found = use.show_account(place, name, now, ask_members=members)
+        found = use.show_account(place, name, now, ask_members=members, tell=_Asked())
     if as_json:
         print_json(_shown_fields(found, asked=members))
         return
@@ -96,6 +97,18 @@ def show_one(context: typer.Context, store: str | None, name: str, *, members: b
             (safe(one.name), ", ".join(map(str, one.numbers)) or "none", safe(one.trouble)) for one in found.members
         ]
         show(table(("MEMBER", "KEY VERSIONS", "TROUBLE"), rows))
+
+
+class _Asked:
+    """Tells on stderr how many members were asked, once it takes longer than people wait."""
+
+    def __init__(self) -> None:
+        self._tell = Teller()
+        self._number = 0
+
+    def __call__(self, _name: str, _why: str) -> None:
+        self._number += 1
+        self._tell("members asked", self._number, 0)
 
 
 def _properties(found: Shown, now: float) -> list[tuple[str, str]]:
