@@ -187,8 +187,11 @@ class MitRealm:
         return derivation.derive(password, enctype, principal_salt(self.name, principal))
 
     def _set(self, kadmin: Kadmin, one: Principal, password: str, types: Iterable[Enctype]) -> None:
-        keysalts = ",".join(f"{_KEYSALTS[enctype]}:normal" for enctype in types)
-        kadmin.ask("cpw", "-e", keysalts, "-pw", password, one.name)
+        """Set it once: the version must not go further than the members were told."""
+        now = _principal(kadmin, one.name)
+        if now is None or now.version == one.version:  # else somebody finishes at the same time what we began
+            keysalts = ",".join(f"{_KEYSALTS[enctype]}:normal" for enctype in types)
+            kadmin.ask("cpw", "-e", keysalts, "-pw", password, one.name)
         if not one.gives_tickets:
             kadmin.ask("modprinc", "+allow_tix", one.name)
 
