@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from casarray.app.fixed_ports import Progress
     from casarray.app.kerberos.ports import Agents, Realm
+    from casarray.app.kerberos.proving import Knocker
     from casarray.app.kerberos.telling import EventLog, Timers
     from casarray.app.operations import RemoteOperations
     from casarray.app.stores import DirectoryStore
@@ -26,12 +27,15 @@ def main() -> None:
     """Run one command; leaves by SystemExit with its exit code."""
     if (gateway := _plainly_run(sys.argv[1:])) is not None:
         sys.exit(_serve(*gateway))
+    if sys.argv[1:2] == ["agent"] and (agent := _plainly_run(sys.argv[2:])) is not None:
+        sys.exit(_run_agent(*agent))
     from casarray.faces.cli.app import cli  # noqa: PLC0415 - see above
     from casarray.faces.cli.world import World  # noqa: PLC0415
 
     world = World(
         connect=_connect,
         run=_run,
+        run_agent=_run_agent,
         remove=_remove,
         survey=_survey,
         environment=os.environ,
@@ -40,6 +44,7 @@ def main() -> None:
         kerberos=_kerberos,
         open_realm=_open_realm,
         agents=_agents,
+        knocker=_knocker,
         events=_events,
         timers=_timers,
         profile=_profile,
@@ -58,6 +63,12 @@ def _plainly_run(arguments: Sequence[str]) -> tuple[str, bool] | None:
 
 def _serve(path: str, as_json: bool) -> int:
     from casarray.run import run  # noqa: PLC0415 - loads the whole gateway
+
+    return run(path, as_json=as_json)
+
+
+def _run_agent(path: str, as_json: bool) -> int:
+    from casarray.agent import run  # noqa: PLC0415 - loads the whole agent
 
     return run(path, as_json=as_json)
 
@@ -114,6 +125,18 @@ def _agents() -> "Agents":
     from casarray.adapters.kerberos.agent_client import MemberAgents  # noqa: PLC0415 - as above
 
     return MemberAgents(_usual().kerberos)
+
+
+def _knocker() -> "Knocker":
+    from casarray.core.errors import Unavailable  # noqa: PLC0415 - as above
+
+    try:
+        from casarray.adapters.kerberos.knocking import GssKnocker  # noqa: PLC0415 - it has libraries of its own
+    except ImportError as error:
+        raise Unavailable(
+            f"the library {error.name} is missing: pip install 'casarray[kerberos]' (libkrb5's headers build it)"
+        ) from None
+    return GssKnocker(_usual().kerberos)
 
 
 def _events() -> "EventLog":

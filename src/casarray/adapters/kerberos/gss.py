@@ -191,7 +191,7 @@ def _exactly(sock: socket.socket, length: int) -> bytes:
 
 def told(error: GSSError, host: str) -> CasarrayError:
     """The library's error as ours, with the next step."""
-    number = _number(error)
+    number = number_of(error)
     text = _SENTENCES.get(number)
     if text is None:
         return Denied(f"{host}: Kerberos failed: {reason(error)}")
@@ -199,8 +199,9 @@ def told(error: GSSError, host: str) -> CasarrayError:
     return Unavailable(sentence) if number == 156 else Denied(sentence)
 
 
-def _number(error: GSSError) -> int:
-    signed = error.min_code - (1 << 32) if error.min_code >= 1 << 31 else error.min_code
+def number_of(error: GSSError) -> int:
+    """As RFC 4120 7.5.9 has it; from 128 on those of libkrb5."""
+    signed: int = error.min_code - (1 << 32) if error.min_code >= 1 << 31 else error.min_code
     return signed - _TABLE
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from casarray.app.fixed_ports import Progress
     from casarray.app.kerberos.desk import Desk
     from casarray.app.kerberos.ports import Agents, Realm
+    from casarray.app.kerberos.proving import Knocker
     from casarray.app.kerberos.telling import EventLog, Timers
     from casarray.app.stores import DirectoryStore
     from casarray.core.config import KerberosSettings
@@ -55,6 +56,10 @@ def _no_agents() -> "Agents":
     raise Unavailable("no agents can be reached from here")
 
 
+def _no_knocker() -> "Knocker":
+    raise Unavailable("no tickets can be shown from here")
+
+
 def _no_kerberos() -> "KerberosSettings":
     raise Unavailable("there is no configuration here")
 
@@ -81,6 +86,10 @@ def _no_aliases(_names: Collection[str]) -> Mapping[str, str]:
     return {}
 
 
+def _no_agent(path: str, _as_json: bool) -> int:
+    raise Unavailable(f"no agent can be run from here ({path})")
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The outside of the command line."""
@@ -96,9 +105,11 @@ class World:
     open_store: Callable[[str | None], "DirectoryStore"] = _no_store  # a store's name, or the configuration's
     # arrays, seconds for each server, whom to tell how far it is -> what each server's endpoint mapper says
     ask_ports: "Callable[[Sequence[Subject], float, Callable[[Progress], None]], Sequence[Answers]]" = _no_asker
+    run_agent: Callable[[str, bool], int] = _no_agent  # path of an agent's configuration, log as JSON -> exit code
     kerberos: "Callable[[], KerberosSettings]" = _no_kerberos  # of the usual configuration
     open_realm: "Callable[[], Realm]" = _no_realm
     agents: "Callable[[], Agents]" = _no_agents
+    knocker: "Callable[[], Knocker]" = _no_knocker  # with our own tickets, as `[kerberos]` says
     profile: Callable[[], str] = _usual_profile  # of arrays that name none
     canonical: Callable[[Collection[str]], Mapping[str, str]] = _no_aliases  # names -> those that are aliases in DNS
     events: "Callable[[], EventLog]" = _no_events  # of this machine
