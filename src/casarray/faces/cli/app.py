@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from casarray.core.errors import CasarrayError
 from casarray.faces.cli import (
     account,
+    agent,
     array,
     begin,
     completion,
@@ -23,6 +24,7 @@ from casarray.faces.cli import (
     site,
     spn,
     status,
+    testing,
     top,
 )
 from casarray.faces.cli.options import AsJson
@@ -100,9 +102,11 @@ cli.add_typer(database.commands, name="database")
 cli.add_typer(dag.commands, name="dag")
 cli.add_typer(site.commands, name="site")
 cli.add_typer(account.commands, name="account")
+cli.add_typer(agent.commands, name="agent")
 directory.add_to(cli)
 cli.add_typer(ports.commands, name="ports")
 cli.add_typer(spn.commands, name="spn")
+cli.add_typer(testing.commands, name="test")
 shell.add_to(cli)
 begin.add_to(cli)
 completion.add_to(cli)
