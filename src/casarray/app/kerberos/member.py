@@ -186,6 +186,8 @@ class Member:
                 holdings[name] = renamed.with_generation(generation)
             case Op.CONFIRM:
                 held = self._holding(request.account)
+                if held.of(request.number) is None and (done := held.of(request.actual)) and not done.pending:
+                    return holdings  # it was confirmed before, and the answer was lost
                 if held.of(request.number) is None:
                     raise NotFound(f"it holds no generation {request.number} of {request.account}")
                 holdings[name] = held.confirmed(request.number, request.actual, self._now(), request.lifetime)
