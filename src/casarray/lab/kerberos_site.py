@@ -80,6 +80,10 @@ class KerberosSite(NetworkSite):
         self.members.clear()
         super().tear_down()
 
+    async def start_servers(self) -> None:
+        """All at once: each takes seconds."""
+        await asyncio.gather(*map(self.start_server, self.names))
+
     async def start_server(self, name: str) -> None:
         """Start a member's RPC server, web and mail servers; they have no keys yet."""
         host = self.host(name)

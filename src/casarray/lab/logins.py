@@ -219,8 +219,8 @@ class TicketsOnly:
 
 
 class Logins:
-    """Several clients that log in at the same time, each in a thread of its own, until told to stop or the count is
-    reached. ``fresh_share`` of the logins get a new ticket from the KDC."""
+    """Several clients that log in at the same time, each in a thread of its own, until told to stop or each has done
+    its share of the count. ``fresh_share`` of the logins get a new ticket from the KDC."""
 
     def __init__(
         self,
@@ -237,7 +237,7 @@ class Logins:
         self._target = target
         self._clients = clients
         self._services = services
-        self._left = count
+        self._count = count
         self._seconds = seconds
         self._fresh_share = fresh_share
         self._pause = pause
@@ -265,12 +265,10 @@ class Logins:
         return self.tally
 
     def _work(self, number: int, client: Client) -> None:
-        fresh = 0.0
-        for turn in itertools.count(number):
-            with self._lock:
-                if self._left <= 0 or self._over.is_set():
-                    return
-                self._left -= 1
+        fresh, clients = 0.0, len(self._clients)
+        for turn in range(number, number + (self._count + clients - 1 - number) // clients):
+            if self._over.is_set():
+                return
             service = self._services[turn % len(self._services)]
             fresh += self._fresh_share
             self._log_in(service, client, fresh >= 1)

@@ -154,8 +154,7 @@ class Site(ABC):
     async def __aenter__(self) -> Self:
         try:
             self.build()
-            for name in self.names:
-                await self.start_server(name)
+            await self.start_servers()
             self.write_config()
         except BaseException:
             self.close()
@@ -218,6 +217,11 @@ class Site(ABC):
     def vips(self) -> tuple[str, ...]:
         """The array's addresses."""
         return (self.vip,)
+
+    async def start_servers(self) -> None:
+        """Start all of them, one after the other."""
+        for name in self.names:
+            await self.start_server(name)
 
     async def start_server(self, name: str) -> None:
         """Start a server and wait until it listens; again, after it ended."""

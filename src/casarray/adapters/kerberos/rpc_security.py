@@ -16,8 +16,8 @@ from gssapi import raw
 from gssapi.exceptions import GSSError
 
 from casarray.core.dcerpc.auth import AuthType
-from casarray.core.dcerpc.spnego import bare
 from casarray.core.errors import Denied
+from casarray.core.kerberos.bare import bare
 
 KRB5 = gssapi.OID.from_int_seq("1.2.840.113554.1.2.2")
 SPNEGO = gssapi.OID.from_int_seq("1.3.6.1.5.5.2")
