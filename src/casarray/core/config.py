@@ -34,6 +34,7 @@ class ProbeKind(StrEnum):
     IMAP = "imap"
     POP3 = "pop3"
     SMTP = "smtp"
+    KERBEROS = "kerberos"  # the service takes a ticket for the array's name
     NONE = "none"
 
 
@@ -150,6 +151,7 @@ class Service:
     path: str = "/"  # probe http and https
     status: tuple[int, ...] = (200,)  # probe http and https: the answers that mean up
     mapper: bool = False  # this is the endpoint mapper: Python answers it, and its group has dynamic ports
+    kerberos_service: str = ""  # the class of the names that its clients ask tickets for; empty: as its probe says
 
 
 @dataclass(frozen=True, slots=True)

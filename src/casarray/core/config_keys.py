@@ -12,6 +12,7 @@ from casarray.core import config
 from casarray.core import config_values as read
 from casarray.core.config import Bind, Mode, Panic, ProbeKind, ReturnPath, UnreadableMapper
 from casarray.core.config_values import Reader
+from casarray.core.kerberos.approach import KINDS
 from casarray.core.kerberos.encryption import WORDS
 
 ROLES = ("client-access", "mailbox")
@@ -486,7 +487,12 @@ SERVICE = Table(
             "Probe `rpc`: every one must be registered with the endpoint mapper and accept a bind.",
             '["f5cc5a18-4264-101a-8c59-08002b2f8426/56.0"]',
         ),
-        Key("path", read.read_url_path, "Probe `http` and `https`: what is asked for.", '"/owa/healthcheck.htm"'),
+        Key(
+            "path",
+            read.read_url_path,
+            "Probe `http` and `https`, and `kerberos` over HTTP: what is asked for.",
+            '"/owa/healthcheck.htm"',
+        ),
         Key(
             "status",
             read.list_of(read.integer(100, 599), "write a list of status codes, like [200, 401]", at_least=1),
@@ -498,6 +504,13 @@ SERVICE = Table(
             read.read_boolean,
             "It is the endpoint mapper: the gateway answers it, and opens the dynamic ports of its group.",
             "true",
+        ),
+        Key(
+            "kerberos_service",
+            read.one_of(KINDS),
+            "Probe `kerberos`: the class of the names that clients ask tickets for, which also says the protocol.",
+            '"imap"',
+            default="as the name, the port or the interfaces of the service say",
         ),
     ),
 )

@@ -8,10 +8,12 @@ from typing import Any
 from casarray.core.config import ProbeKind, Service
 from casarray.core.config_values import Report, show
 from casarray.core.forwarding.table import MAX_GROUP_ID
+from casarray.core.kerberos.approach import approach
 from casarray.core.profiles import PROFILES, WELL_KNOWN
 from casarray.core.toml_lines import Path
 
 _WEB = (ProbeKind.HTTP, ProbeKind.HTTPS)
+_RPC = (ProbeKind.RPC, ProbeKind.KERBEROS)
 
 
 def nearest(word: str, known: Collection[str]) -> str | None:
@@ -66,7 +68,7 @@ def _service(values: dict[str, Any], known: Mapping[str, Service], place: Path, 
     name: str = values["name"]
     base = known.get(name) or WELL_KNOWN.get(name)
     if base is not None:
-        kept = base if values.get("probe", ProbeKind.RPC) is ProbeKind.RPC else replace(base, interfaces=())
+        kept = base if values.get("probe", ProbeKind.RPC) in _RPC else replace(base, interfaces=())
         service = replace(kept, **values)
     else:
         dynamic = "port" not in values
@@ -90,19 +92,27 @@ def _group_called(service: str) -> str:
 def _check_alone(service: Service, values: Mapping[str, Any], place: Path, report: Report) -> None:
     """Keys that have no meaning beside each other."""
     for key in ("path", "status"):
-        if key in values and service.probe not in _WEB:
+        over_http = service.probe in _WEB or (service.probe is ProbeKind.KERBEROS and key == "path")
+        if key in values and not over_http:
             report.wrong(
                 (*place, key),
                 f'has no meaning with probe "{service.probe}"',
                 f'set probe = "http" or "https", or leave {key} out',
             )
-    if "interfaces" in values and service.probe is not ProbeKind.RPC:
+    if "interfaces" in values and service.probe not in _RPC:
         report.wrong(
             (*place, "interfaces"),
             f'has no meaning with probe "{service.probe}"',
             'set probe = "rpc", or leave interfaces out',
         )
-    if service.port is None and (service.probe is not ProbeKind.RPC or not service.interfaces):
+    if service.probe is ProbeKind.KERBEROS and approach(service) is None:
+        report.wrong(
+            place,
+            f"nothing says how to show service {show(service.name)} a ticket",
+            'set kerberos_service = "http", "imap", "pop", "smtp" or "exchangeMDB", and port',
+        )
+        return
+    if service.port is None and (service.probe not in _RPC or not service.interfaces):
         report.wrong(
             place,
             f"service {show(service.name)} has no port",

@@ -108,6 +108,14 @@ def _direct(service: Service, interfaces: tuple[Syntax, ...]) -> Steps:
     return Answer(True, f"{did} on {service.port}")
 
 
+def find_port(interface: Syntax, mapper_port: int, preferred: int | None = None) -> Part[int | Answer]:
+    """Ask the endpoint mapper for the interface's port, ``preferred`` if that is among them; or why there is none."""
+    client = yield from _bound(mapper_port, (EPM,))
+    if isinstance(client, Answer):
+        return client
+    return (yield from _port(client, mapper_port, interface, preferred))
+
+
 def _mapper(port: int) -> Steps:
     """The endpoint mapper itself: up when it answers a question, whatever the answer."""
     client = yield from _bound(port, (EPM,))

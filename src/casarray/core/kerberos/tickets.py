@@ -91,6 +91,12 @@ def read_ticket(data: bytes) -> Ticket:
     return ticket
 
 
+def out_of_spnego(token: bytes) -> bytes:
+    """What a token carries once SPNEGO is taken off, empty if nothing; any other token as it is. `WireError`."""
+    inner = _out_of_spnego(token)
+    return token if inner is None else inner
+
+
 def _mechanism(token: bytes) -> Mechanism:
     if token.startswith(_NTLM):
         return Mechanism.NTLM

@@ -20,6 +20,7 @@ from casarray.core import config
 from casarray.core.config import KerberosSettings, ProbeKind, Service
 from casarray.core.directory.model import Array
 from casarray.core.fixed_ports.subject import effective
+from casarray.core.kerberos.approach import kind_of
 from casarray.core.kerberos.principal import Spn, parse
 from casarray.core.kerberos.shares import Share, published
 from casarray.core.profiles import EMSMDB, NSPI, PROFILES, RFR
@@ -132,7 +133,9 @@ def _classes(array: config.Array, named: frozenset[str]) -> frozenset[str]:
 
 
 def _of_service(service: Service) -> Iterable[str]:
-    if service.probe in _PROBES:
+    if service.probe is ProbeKind.KERBEROS:
+        yield kind_of(service)
+    elif service.probe in _PROBES:
         yield _PROBES[service.probe]
     for interface in service.interfaces:
         found = _INTERFACES.get(interface.partition("/")[0].casefold())
