@@ -8,6 +8,7 @@ import pytest
 from tests.app.kerberos.rolled import SPN, Forest
 from typer.testing import CliRunner
 
+from casarray.core.errors import Unavailable
 from casarray.core.kerberos.account import AccountKind, Owner
 from casarray.faces.cli import spn_work
 from casarray.faces.cli.app import cli
@@ -113,6 +114,31 @@ def test_with_json_nobody_is_asked(place: Place) -> None:
             "from": {"account": "old", "dn": OLD},
         }
     ]
+
+
+def test_what_was_done_is_told_before_what_failed(place: Place) -> None:
+    forest = place.forest
+    array = forest.desk.directory.directory().arrays["ber"]
+    own = replace(array, settings={"service_account": "ber$"})
+    forest.desk.directory.change(lambda directory: directory.put(own), "a test")
+    forest.realm.put(replace(forest.account, name="ber$", where="CN=ber", names=()))
+    holding = forest.holding()
+    forest.member("ber1").put(replace(holding, account="ber$"))
+    forest.realm.passwords["ber"] = "another"
+    change, calls = type(forest.realm).change_names, []
+
+    def second_fails(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) % 2 == 0:
+            raise Unavailable("the domain controller is gone")
+        return change(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(forest.realm), "change_names", second_fails)
+        code, out, err = place("apply", "--yes")
+    assert (code, "LAB\\asa$: 3 changes made" in out) == (1, True)
+    assert "the domain controller is gone" in err
+    assert forest.realm.account("ber").names == ()
 
 
 def test_an_audit_that_finds_nothing(place: Place) -> None:

@@ -119,6 +119,15 @@ def test_names_of_several_arrays_with_accounts_of_their_own(forest: Forest) -> N
             spns.chosen(forest.desk, account, name)
 
 
+def test_a_name_that_two_accounts_should_have_is_given_to_none(forest: Forest) -> None:
+    published = {"published": ["mail.domain.tld"], "profile": "web"}
+    put(forest, replace(ORGANISATION.arrays["ber"], settings=published | {"service_account": "ber-asa$"}))
+    put(forest, replace(ORGANISATION.arrays["cas"], settings=published))
+    with pytest.raises(Conflict, match=r"http/mail\.domain\.tld: BER wants it too, for another account"):
+        spns.apply(forest.desk, spns.chosen(forest.desk, "asa$")[0], PLAIN)
+    assert forest.account.names == (SPN,)
+
+
 def test_withdrawn_names_turn_kerberos_off(forest: Forest) -> None:
     apply(forest)
     forest.realm.with_names("asa$", "http/else.domain.tld")

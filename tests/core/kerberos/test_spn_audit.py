@@ -113,6 +113,13 @@ def test_a_name_that_another_array_needs_is_told_there_alone() -> None:
     assert (one.kind, one.arrays) == (Kind.ELSEWHERE, ("WEB",))
 
 
+def test_a_name_that_two_accounts_should_have() -> None:
+    other = Account("asa2$", "LAB.EXAMPLE", AccountKind.COMPUTER, "CN=asa2,DC=lab,DC=example", (), 1, 0x18)
+    share = AuditedShare("asa2$", other, (Wanted(parse(HTTP), "WEB", "a test"),))
+    one = found(more=(share,))[0]
+    assert (one.kind, one.name, one.arrays, one.visible) == (Kind.CONTESTED, HTTP, ("CAS", "WEB"), True)
+
+
 def test_orphaned_and_with_a_port() -> None:
     account = replace(ASA, names=(*ASA.names, "http/gone.lab.example", "http/mail.lab.example:443", "host/asa"))
     assert kinds(found(account=account)) == [

@@ -39,9 +39,8 @@ def picture(
 ) -> Picture:
     found: dict[Spn, tuple[Owner, ...]] = {parse(name): them for name, them in (owners or {}).items()}
     names = tuple(Wanted(parse(name), "CAS", "a test") for name in wanted)
-    return Picture(
-        replace(account, names=tuple(has)), names, frozenset(map(parse, ours)), found, members, numbers or {}
-    )
+    owned = replace(account, names=tuple(has))
+    return Picture(owned, names, frozenset(map(parse, ours)), found, members, numbers or {}, now=1_750_000_000.0)
 
 
 def made(seen: Picture, **choices: bool) -> Plan:
@@ -99,10 +98,24 @@ def test_removing_needs_no_key() -> None:
     [
         (replace(ASA, number=0), "has no key yet: casarray account roll asa$"),
         (replace(ASA, enabled=False), "is disabled"),
+        (replace(ASA, kind=AccountKind.GROUP_MANAGED), "group-managed"),
+        (replace(ASA, domain_controller=True), "SERVER_TRUST_ACCOUNT"),
+        (replace(ASA, expires_at=1.0), "accountExpires"),
     ],
 )
 def test_an_account_that_could_not_be_used_blocks(account: Account, said: str) -> None:
     assert said in made(picture(HTTP, account=account)).blocks[0]
+    assert made(picture(has=[HTTP], account=account)).blocks == ()  # taking names away is always right
+
+
+def test_names_of_a_machine_are_warned_of() -> None:
+    found = made(picture(HTTP, has=["HOST/asa.lab.example"]))
+    assert (found.blocks, "HOST/asa.lab.example" in found.warnings[0]) == ((), True)
+
+
+def test_a_name_that_another_array_wants_for_another_account_blocks() -> None:
+    found = made(replace(picture(HTTP), contested={parse(HTTP): "BER"}))
+    assert f"{HTTP}: BER wants it too" in found.blocks[0]
 
 
 def test_an_array_without_members_is_warned_of() -> None:

@@ -1,6 +1,7 @@
 """The service principal names of the shared accounts: planned, set, audited, listed, found."""
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -134,7 +135,9 @@ def _picture(desk: Desk, share: Share, choices: Choices, tell: Tell) -> Picture:
     wanted = () if choices.withdraw else wanted_names(share, desk.settings, desk.profile)
     names = {name for one in wanted for name in (one.name, one.name.alias, *one.name.covers) if name is not None}
     owners = desk.realm.owners(sorted(names, key=lambda one: one.key))
-    picture = Picture(account, wanted, could_be_ours(share), owners, (), lifetime=desk.settings.lifetime)
+    contested = _contested(desk, share, wanted)
+    lifetime, now = desk.settings.lifetime, time.time()
+    picture = Picture(account, wanted, could_be_ours(share), owners, (), {}, contested, lifetime, now)
     steps = tuple(gains(picture))
     if not steps:
         return picture
@@ -144,6 +147,17 @@ def _picture(desk: Desk, share: Share, choices: Choices, tell: Tell) -> Picture:
         with suppress(CasarrayError):  # in another domain, perhaps: then nobody is known to hold its key
             numbers[name] = desk.realm.account(source.name).number
     return replace(picture, members=ask_members(desk, share.servers, tell), numbers=numbers)
+
+
+def _contested(desk: Desk, share: Share, wanted: Sequence[Wanted]) -> Mapping[Spn, str]:
+    """What arrays of other accounts want as well, with the name of such an array."""
+    ours = {one.name for one in wanted}
+    found: dict[Spn, str] = {}
+    for other in desk.shares():
+        if key(other.account) != key(share.account):
+            with suppress(Conflict):  # its settings are wrong: an audit says so
+                found |= {w.name: w.array for w in wanted_names(other, desk.settings, desk.profile) if w.name in ours}
+    return found
 
 
 # Doing.

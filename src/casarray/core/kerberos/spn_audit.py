@@ -21,6 +21,7 @@ class Kind(StrEnum):
 
     ACCOUNT = "account"  # the shared account is not there, or disabled
     DUPLICATE = "duplicate"
+    CONTESTED = "contested"  # two shared accounts should have it
     DISABLED = "disabled-owner"
     MEMBER = "member-owner"
     ELSEWHERE = "other-owner"
@@ -75,7 +76,7 @@ def audit(forest: Forest) -> tuple[Finding, ...]:
     """Everything that is wrong, the worst first."""
     index = _Index(forest.owners)
     wanted = {one.name.key for share in forest.shares for one in share.wanted}
-    found = [*index.malformed, *_duplicates(index, forest, wanted)]
+    found = [*index.malformed, *_duplicates(index, forest, wanted), *_contested(forest)]
     for share in forest.shares:
         found += _of_share(share, index, forest)
     order = list(Kind)
@@ -140,6 +141,22 @@ def _duplicates(index: _Index, forest: Forest, wanted: set[str]) -> Iterator[Fin
             + (f" from {rest.name}." if mine else f", perhaps from {rest.name}."),
             arrays=(arrays[folded],) if mine else (),
         )
+
+
+def _contested(forest: Forest) -> Iterator[Finding]:
+    first: dict[Spn, tuple[AuditedShare, Wanted]] = {}
+    for share in forest.shares:
+        for one in share.wanted:
+            other, before = first.setdefault(one.name, (share, one))
+            if other is not share:
+                yield Finding(
+                    Kind.CONTESTED,
+                    str(one.name),
+                    tuple(s.account.where for s in (other, share) if s.account),
+                    f"Only one of {other.name} and {share.name} can have it: logons fail at the members of the other.",
+                    "Give both arrays the same service_account, or take the name from one of them.",
+                    arrays=(before.array, one.array),
+                )
 
 
 # One shared account.

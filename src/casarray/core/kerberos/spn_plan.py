@@ -16,6 +16,7 @@ from enum import StrEnum
 from casarray.core.config_values import duration_text
 from casarray.core.directory.model import key
 from casarray.core.kerberos.account import Account, AccountKind, Owner
+from casarray.core.kerberos.account_rules import Grade, findings
 from casarray.core.kerberos.keys import Held
 from casarray.core.kerberos.principal import Spn, is_spn, parse
 from casarray.core.kerberos.wanted import Wanted
@@ -79,7 +80,11 @@ class Picture:
     owners: Mapping[Spn, tuple[Owner, ...]]  # of the wanted names and of their aliases
     members: tuple[MemberKeys, ...]
     numbers: Mapping[str, int] = field(default_factory=dict)  # of other owners' current keys, by `key` of their name
+    contested: Mapping[Spn, str] = field(
+        default_factory=dict
+    )  # wanted names that other arrays want for another account
     lifetime: float = 36000.0  # seconds
+    now: float = 0.0  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +108,9 @@ def plan(picture: Picture, choices: Choices) -> Plan:
     losses = tuple(_losses(picture, choices))
     blocks: list[str] = []
     warnings: list[str] = []
-    if not account.enabled:
-        blocks.append(
-            f"{account} is disabled, and domain controllers may give no tickets for its names: enable it first"
-        )
     if gained:
-        missing, unknown = key_gaps(account, picture.members)
-        blocks += missing
-        if choices.without_agents:
-            warnings += [f"{text}; whether it can read the tickets is not known" for text in unknown]
-        else:
-            blocks += [f"{text}: start its agent, or say --without-agents and know it yourself" for text in unknown]
-        if not picture.members:
-            warnings.append(f"no array of {account} has a member: nobody is there to read its tickets")
+        for text, blocking in _standing(picture, choices):
+            (blocks if blocking else warnings).append(text)
     if moves := [step for step in gained if step.source is not None]:
         blocks += _moving(picture, choices, moves)
     for alias in _aliases(picture):
@@ -128,6 +123,30 @@ def plan(picture: Picture, choices: Choices) -> Plan:
     if account.kind is AccountKind.PRINCIPALS and any(step.act is Act.ADD for step in gained):
         warnings.append("in this realm every new name gets a key of its own: roll the password right afterwards")
     return Plan(str(account), (*gained, *losses), tuple(dict.fromkeys(blocks)), tuple(dict.fromkeys(warnings)))
+
+
+def _standing(picture: Picture, choices: Choices) -> Iterator[tuple[str, bool]]:
+    """What is to be said, and whether it blocks, before the account gets any name."""
+    account = picture.account
+    for finding in findings(account, picture.now):
+        # A computer that has names of its own may be meant all the same: whoever rolls its password is asked.
+        if finding.grade in (Grade.NEVER, Grade.REFUSED):
+            yield finding.text, finding.code != "machine"
+    for name, array in picture.contested.items():
+        yield (
+            f"{name}: {array} wants it too, for another account, and only one can have it: give both arrays the same "
+            f"service_account, or take the name from one of them",
+            True,
+        )
+    missing, unknown = key_gaps(account, picture.members)
+    yield from ((text, True) for text in missing)
+    for text in unknown:
+        if choices.without_agents:
+            yield f"{text}; whether it can read the tickets is not known", False
+        else:
+            yield f"{text}: start its agent, or say --without-agents and know it yourself", True
+    if not picture.members:
+        yield f"no array of {account} has a member: nobody is there to read its tickets", False
 
 
 def key_gaps(account: Account, members: Sequence[MemberKeys]) -> tuple[tuple[str, ...], tuple[str, ...]]:

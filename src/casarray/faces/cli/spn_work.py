@@ -84,12 +84,15 @@ def apply_plans(context: typer.Context, meant: Meant, choices: Choices, *, yes: 
             raise Conflict("nothing was changed\n" + "\n".join(f"{p.account}: {b}" for p in blocked for b in p.blocks))
         if not yes and any(plan.steps for _, plan in plans):
             _ask([plan for _, plan in plans])
-        outcomes = [use.apply(place, share, choices, plan, Teller()) for share, plan in plans]
-    if as_json:
-        print_json({"accounts": [_plan_fields(one.plan) | _outcome_fields(one) for one in outcomes]})
-        return
-    for one in outcomes:
-        _show_outcome(one, shown=not yes)
+        done: list[Outcome] = []
+        try:
+            for share, plan in plans:
+                done.append(use.apply(place, share, choices, plan, Teller()))
+        finally:  # what was done is told, whatever came after it
+            if as_json:
+                print_json({"accounts": [_plan_fields(one.plan) | _outcome_fields(one) for one in done]})
+            for one in () if as_json else done:
+                _show_outcome(one, shown=not yes)
 
 
 def _plans(place: Desk, meant: Meant, choices: Choices) -> list[tuple[Share, Plan]]:
