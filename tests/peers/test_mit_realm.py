@@ -597,6 +597,39 @@ def test_a_kadmind_that_says_nothing_is_not_waited_for_without_end(
         realm.account("asa")
 
 
+TERSE = r"a@R\t0\t5\t0\t0\tb@R\t0\t0\t7\t1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("echo garbage", "in a way that is not known"),
+        (r"printf 'a@R\tb\tc\td\te\tf\tg\th\ti\n'", "in a way that is not known"),
+        ("exit 3", "kadmind of MIT.EXAMPLE does not answer"),
+        ("echo 'get_principal: No space left on device while retrieving.'", "refuses: No space left on device"),
+        (f"printf '{TERSE}\n'", ""),  # one that does not repeat what it is told
+        (f"""printf '%s\r%s\n' "$line" x; printf '{TERSE}\n'""", ""),  # one that does, on a narrow terminal
+    ],
+    ids=range(6),
+)
+def test_a_kadmin_of_another_kind_is_understood_or_refused(
+    realm: MitRealm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str, said: str
+) -> None:
+    other = tmp_path / "kadmin"
+    other.write_text(
+        "#!/bin/sh\nprintf 'kadmin:  '\nwhile read -r line; do\n"
+        f"case $line in getprinc*) {answer} ;; esac\nprintf 'kadmin:  '\ndone\n"
+    )
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if said:
+        with pytest.raises((Conflict, Unavailable), match=said):
+            realm.account("asa")
+    else:
+        found = realm.account("asa")
+        assert (found.number, found.set_at, found.names) == (7, 5.0, ())
+
+
 def test_without_the_program_it_is_said_how_to_get_it(realm: MitRealm, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("shutil.which", lambda _: None)

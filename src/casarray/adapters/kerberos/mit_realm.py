@@ -396,9 +396,10 @@ def _principal(kadmin: Kadmin, name: str) -> Principal | None:
     except NotFound:
         return None
     fields = answer[-1].split("\t") if answer else []
-    if len(fields) < 9:
-        raise Conflict(f"kadmin of {kadmin.realm} shows {name} in a way that is not known")
-    numbers = [int(fields[at]) for at in (1, 2, 3, 7, 8)]
+    try:
+        numbers = [int(fields[at]) for at in (1, 2, 3, 7, 8)]
+    except (IndexError, ValueError):
+        raise Conflict(f"kadmin of {kadmin.realm} shows {name} in a way that is not known") from None
     expires, changed, password_expires, attributes, version = numbers
     return Principal(name, version, not attributes & _NO_TICKETS, changed, expires, password_expires)
 
