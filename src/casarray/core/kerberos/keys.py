@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field, replace
 
+from casarray.core.errors import Conflict
 from casarray.core.kerberos.encryption import Enctype
 
 MOST_GENERATIONS = 8
@@ -54,7 +55,15 @@ class Holding:
         return next((one for one in self.generations if one.number == number), None)
 
     def with_generation(self, new: Generation) -> "Holding":
-        """With this one in the place of any pending one and any of its number; the oldest beyond the limit go."""
+        """With this one in the place of any pending one and any of its number; the oldest beyond the limit go.
+
+        `Conflict` for a pending one under the number of other keys that are in use: somebody else was faster.
+        """
+        if new.pending and (used := self.of(new.number)) and not used.pending and checks(used) != checks(new):
+            raise Conflict(
+                f"there are keys {new.number} of {self.account} already, and they are in use: somebody else has rolled "
+                f"this account meanwhile"
+            )
         kept = [one for one in self.generations if one.number != new.number and not (new.pending and one.pending)]
         ordered = sorted([new, *kept], key=lambda one: one.number, reverse=True)
         return replace(self, generations=tuple(ordered[:MOST_GENERATIONS]))
