@@ -212,22 +212,31 @@ def test_an_answer_that_was_lost_is_asked_for_again(taken: bool) -> None:
 
 
 def test_when_the_realm_never_answers_again_nobody_notices_and_another_run_finishes_it() -> None:
-    forest = Forest()
-    forest.realm.fail("set_password", Unavailable("the controller is gone"), after=True)
-    watch = Watcher()
-    original = watch.phase
-
-    def gone(text: str, members: Sequence[str]) -> None:
-        original(text, members)
-        if text.startswith("setting"):
-            forest.realm.fail("account", Unavailable("no controller answers"), times=3)
-
-    watch.phase = gone  # type: ignore[method-assign]
-    report = forest(watch)
+    realm = Watched()
+    forest = Forest(realm)
+    realm.fail("set_password", Unavailable("the controller is gone"), after=True)
+    realm.look = lambda _: realm.fail("account", Unavailable("no controller answers"), times=3)
+    report = forest()
     assert (report.outcome, report.code) == (Outcome.UNFINISHED, 3)
     assert "is not known: no controller answers" in report.text
     assert forest.reads()
     assert forest().outcome is Outcome.FINISHED
+    assert forest.is_right()
+
+
+def test_a_password_that_somebody_else_has_set_meanwhile_stays() -> None:
+    forest, watch = Forest(), Watcher()
+    theirs: list[Report] = []
+
+    def phase(text: str, _members: Sequence[str]) -> None:
+        if text.startswith("setting") and not theirs:
+            theirs.append(forest())
+
+    watch.phase = phase  # type: ignore[method-assign]
+    ours = forest(watch)
+    assert theirs[0].outcome is Outcome.ROLLED
+    assert (ours.outcome, ours.code) == (Outcome.REFUSED, 1)
+    assert "somebody else has set one meanwhile, under the number 4" in ours.text
     assert forest.is_right()
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from casarray.core.errors import Conflict
 from casarray.core.kerberos import roll as rules
 from casarray.core.kerberos import roll_steps as steps
 from casarray.core.kerberos.account import Account, AccountKind
@@ -64,6 +65,10 @@ class Model:
         if member in self.away:
             raise Failed
         fault = next(self.faults, "")
+        if fault == ANOTHER:
+            faults, self.faults = self.faults, iter(())
+            Run(self, Terms(LIFETIME, force=True))()
+            self.faults = faults
         if fault == "dies before":
             raise Died
         if fault == "fails before":
@@ -95,12 +100,14 @@ class Run:
     model: Model
     terms: Terms
     skips: int = 0
+    password: str = ""
 
     def __call__(self) -> End | None:
         """To its end; None when it died before."""
         try:
             roll = Roll(self.model.account(), tuple(map(Member, NAMES)), self.model.now, self.terms)
             roll = self._each(roll, NAMES, lambda _: None)
+            roll = replace(roll, account=self.model.account())
             for _ in range(200):
                 step = next_step(roll)
                 if isinstance(step, End):
@@ -115,7 +122,7 @@ class Run:
             try:
                 self.model.does(lambda name=name: change(name), name)  # type: ignore[misc]
                 roll = roll.with_member(replace(roll.member(name), held=told(self.model.holds[name])))
-            except Failed:
+            except (Failed, Conflict):
                 roll = roll.with_member(replace(roll.member(name), missing="fails"))
         return roll
 
@@ -125,32 +132,39 @@ class Run:
 
         return hold
 
-    def _do(self, step: steps.Step, roll: Roll) -> Roll:  # noqa: PLR0911 - one for each step
+    def _do(self, step: steps.Step, roll: Roll) -> Roll:  # noqa: PLR0911, PLR0912 - one for each step
         model = self.model
         match step:
             case steps.Prove(member, number):
                 found = model.holds[member].of(number)
-                assert found is not None
+                if found is None:  # somebody else was here
+                    return self._each(roll, (member,), lambda _: None)
                 return self._proven(roll, numbered(found, model.number))
             case steps.Confirm(members, actual):
                 numbers = dict(members)
 
                 def confirm(name: str) -> None:
+                    if model.holds[name].of(numbers[name]) is None:
+                        raise Failed
                     model.holds[name] = model.holds[name].confirmed(numbers[name], actual, model.now, LIFETIME)
 
                 return replace(
                     self._each(roll, tuple(numbers), confirm), finished=roll.sent is Sent.NO or roll.finished
                 )
             case steps.CopyTo(source, members):
-                holding = model.holds[source]
-                return replace(
-                    self._each(roll, members, lambda name: model.holds.__setitem__(name, holding)), caught_up=members
-                )
+                confirmed = [one for one in model.holds[source].generations if not one.pending]
+
+                def merge(name: str) -> None:
+                    for one in reversed(confirmed):
+                        self._hold(one)(name)
+
+                return replace(self._each(roll, members, merge), caught_up=members)
             case steps.Ask(members):
                 return replace(roll, agreed=roll.agreed | set(members))
             case steps.Make():
                 model.made += 1
-                return replace(roll, new=generation(f"p{model.made}", model.number + 1, pending=True))
+                self.password = f"p{model.made}"
+                return replace(roll, new=generation(self.password, roll.next_number, pending=True))
             case steps.Push(members):
                 assert roll.new is not None
                 after = self._each(roll, members, self._hold(roll.new))
@@ -168,6 +182,8 @@ class Run:
             case steps.ProveNew():
                 assert roll.new is not None
                 return self._proven(roll, roll.new)
+            case steps.DeriveAgain():
+                return replace(roll, derived_again=True)  # the same keys again: the salt was right
             case steps.Restore(members):
                 assert roll.new is not None
                 given_again = replace(numbered(roll.new, model.number), pending=False)
@@ -184,19 +200,24 @@ class Run:
         left = {one.name for one in roll.members if one.missing}
 
         def change() -> None:
+            if model.number != roll.account.number:  # seen a moment before; the model has no such moments
+                raise Conflict("somebody else has set a password meanwhile")
             model.behind |= left
-            model.set_password(f"p{model.made}", 1 + self.skips)
+            model.set_password(self.password, 1 + self.skips)
 
         try:
             model.does(change)
+        except Conflict as error:
+            return replace(roll, sent=Sent.REFUSED, why=str(error))
         except Failed:
             return replace(roll, sent=Sent.UNSURE, why="no answer")
-        account = model.account()
-        skipped = bool(self.skips)
-        return replace(roll, sent=Sent.YES, account=account, must_prove=skipped, checked=not skipped)
+        account, new = model.account(), roll.new
+        unsure = new is None or account.number != new.number
+        return replace(roll, sent=Sent.YES, account=account, must_prove=unsure, checked=not unsure)
 
 
 FAULTS = ("dies before", "dies after", "fails before", "fails after")
+ANOTHER = "somebody else rolls"
 
 
 @dataclass(frozen=True)
@@ -214,7 +235,7 @@ class Chance:
 
 CHANCES = st.builds(
     Chance,
-    faults=st.lists(st.sampled_from(("", "", "", "", "", "", *FAULTS)), max_size=25).map(tuple),
+    faults=st.lists(st.sampled_from(("", "", "", "", "", "", *FAULTS, ANOTHER)), max_size=25).map(tuple),
     attended=st.booleans(),
     force=st.booleans(),
     skips=st.sampled_from((0, 0, 0, 1, 3)),
@@ -293,6 +314,16 @@ def test_a_fault_at_every_single_step_is_mended_by_running_again(fault: str, ski
             assert again.outcome in ((Outcome.REFUSED,) if finished else (Outcome.FINISHED, Outcome.REFUSED))
         else:
             assert again.outcome is Outcome.ROLLED
+
+
+def test_somebody_else_who_rolls_between_any_two_steps_costs_nobody_a_key() -> None:
+    for at in range(things_done()):
+        model = Model(iter(()))
+        end = goes(model, Chance(("",) * at + (ANOTHER,)))  # `Model.look` judges every moment of both
+        assert end is not None
+        assert model.made in (1, 2)
+        goes(model, Chance((), pause=60.0))
+        everybody_is_right(model)
 
 
 @settings(max_examples=100, deadline=None)

@@ -110,7 +110,9 @@ class _Rolling:
         members = [Member(name) for name in self._crew.names]
         members += [Member(one.name, missing="uses this account and is none of the targets") for one in outside]
         current = Roll(account, tuple(members), started, terms, refusals(account, started, force=order.force))
-        return self._asked("asking the members what they hold", current, self._crew.names)
+        asked = self._asked("asking the members what they hold", current, self._crew.names)
+        # Once more, so that no member knows of a later password than we do because somebody else has rolled meanwhile.
+        return replace(asked, account=self._desk.realm.account(account.name))
 
     def _look_at_the_domain(self, account: Account) -> None:
         domain = self._order.account.rpartition("\\")[0]
@@ -159,13 +161,18 @@ class _Rolling:
         return replace(after, finished=after.finished or current.sent is Sent.NO)
 
     def _copy(self, step: steps.CopyTo, current: Roll) -> Roll:
-        name = current.account.name
+        """Beside what they hold: nothing is taken away that somebody else may have given them meanwhile."""
+        account = current.account
         try:
-            holding = self._crew.one(step.source, lambda agent: agent.give(name))
+            holding = self._crew.one(step.source, lambda agent: agent.give(account.name))
         except CasarrayError as error:
             return current.with_member(replace(current.member(step.source), missing=f"does not help: {error}"))
-        text = f"giving what {step.source} holds to those who lack it"
-        after = self._each(text, current, step.members, lambda _, agent: agent.take(holding))
+        confirmed = [one for one in holding.generations if not one.pending]
+        after = current
+        for generation in reversed(confirmed):
+            names = [name for name in step.members if not after.member(name).missing]
+            text = f"giving key {generation.number} of {step.source} to those who lack it"
+            after = self._hold(text, after, names, generation)
         done = []
         for member in (after.member(one) for one in step.members if not after.member(one).missing):
             if current.current is not None and member.generation(current.current) is None:
@@ -187,7 +194,8 @@ class _Rolling:
         keys = self._desk.realm.keys(account, self._password, kinds)
         if not keys:
             raise Stopped(Outcome.REFUSED, f"nothing was changed: {account} has no names that keys could be for")
-        return replace(current, new=Generation(account.number + 1, keys, self._now(), pending=True))
+        new = numbered(Generation(account.number + 1, keys, self._now(), pending=True), current.next_number)
+        return replace(current, new=new)
 
     def _push(self, step: steps.Push, current: Roll) -> Roll:
         new = current.new
@@ -203,6 +211,13 @@ class _Rolling:
     def _set(self, _step: steps.SetPassword, current: Roll) -> Roll:
         assert current.new is not None
         self._watch.phase("setting the password in the directory", ())
+        try:
+            seen = self._desk.realm.account(current.account.name)
+            if seen.number != current.account.number:
+                why = f"somebody else has set one meanwhile, under the number {seen.number}"
+                return replace(current, sent=Sent.REFUSED, why=why)
+        except CasarrayError as error:
+            return replace(current, sent=Sent.REFUSED, why=str(error))
         try:
             account = self._desk.realm.set_password(current.account, self._password)
         except CasarrayError as error:  # a realm that says no may have done a part of it: an MIT realm has many keys

@@ -124,6 +124,12 @@ class Roll:
         return next((print_ for print_, why in self.proofs.items() if not why), None)
 
     @property
+    def next_number(self) -> int:
+        """For the new keys: the realm's next one, unless members have keys in use under that (after a restore)."""
+        held = [one for member in self.taking_part if member.held for one in member.held.generations]
+        return max([self.account.number, *(one.number for one in held if not one.pending)]) + 1
+
+    @property
     def new_print(self) -> Print:
         """The new keys."""
         assert self.new is not None
