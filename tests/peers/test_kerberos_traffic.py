@@ -8,12 +8,10 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.app.kerberos.fake_agents import FakeAgents, FakeMember
 from tests.conftest import Domain, LabNames
 
 gssapi = pytest.importorskip("gssapi", reason="python-gssapi is not installed (the extra casarray[kerberos])")
@@ -27,12 +25,9 @@ from casarray.app.kerberos.rolling import roll  # noqa: E402
 from casarray.core.config import KerberosSettings  # noqa: E402
 from casarray.core.kerberos.account import AccountKind  # noqa: E402
 from casarray.core.kerberos.encryption import AES  # noqa: E402
-from casarray.core.kerberos.keys import Holding  # noqa: E402
-from casarray.core.kerberos.keytab import entries_of, write_keytab  # noqa: E402
 from casarray.core.kerberos.principal import parse  # noqa: E402
 from casarray.core.kerberos.wanted import wanted_names  # noqa: E402
 from casarray.lab import kerberos_members, netns, samba_ad  # noqa: E402
-from casarray.lab.kerberos_members import KerberosMember  # noqa: E402
 from casarray.lab.kerberos_site import ACCOUNT, ARRAY, KerberosSite, User  # noqa: E402
 from casarray.lab.server import tell  # noqa: E402
 
@@ -45,18 +40,6 @@ pytestmark = [
 ]
 
 
-@dataclass(slots=True)
-class KeytabWriter(FakeMember):
-    """An agent without its channel: what it is told to hold lands in the keytabs of a real member."""
-
-    member: KerberosMember | None = None
-
-    def put(self, holding: Holding) -> None:
-        FakeMember.put(self, holding)
-        assert self.member is not None
-        self.member.write_keytabs(write_keytab(entries_of(holding)))
-
-
 class Traffic:
     """The site, its administrator and its users."""
 
@@ -65,21 +48,13 @@ class Traffic:
         self.realm = ActiveDirectoryRealm(
             [f"ldap://{domain.dc.fqdn}"], KerberosSettings(account=ACCOUNT), domain.settings(), LabNames([domain.dc])
         )
-        self.agents = FakeAgents()
         self.users: list[User] = []
-
-    def agent(self, name: str) -> None:
-        """A member's agent starts."""
-        host = f"{name}.lab.example"
-        self.agents.members[host] = KeytabWriter(host, now=time.time(), member=self.site.members[name])
 
     @property
     def desk(self) -> Desk:
-        return self.site.desk(self.realm, self.agents)
+        return self.site.desk(self.realm, self.site.reach())
 
     def roll(self, **order: Any) -> None:
-        for agent in self.agents.members.values():
-            agent.now = time.time()
         report = roll(self.desk, Order(ACCOUNT, **order))
         assert report.code == 0, report.text
 
@@ -128,12 +103,10 @@ def traffic(domain: Domain, tmp_path: Path) -> Iterator[Traffic]:
 
     async def start() -> None:
         await site.__aenter__()
-        await site.start_gateway()
+        await asyncio.gather(site.start_gateway(), *map(site.start_agent, site.names))
 
     try:
         asyncio.run(start())
-        for name in site.names:
-            found.agent(name)
         found.realm.create(ACCOUNT, AccountKind.COMPUTER, AES)
         found.roll()  # keys first: as soon as the account has the names, clients come with tickets
         found.give_names()
@@ -208,8 +181,7 @@ def test_nobody_notices_a_roll_and_turning_it_off_is_clean(traffic: Traffic) -> 
     # During: a member comes, is given what the others hold, and gets clients; then the password is rolled.
     endless = {"count": 100_000, "seconds": 60, "pause": 0.1, "fresh_share": 0.3}
     old = Load(traffic, "old", 4, **endless)
-    asyncio.run(site.add_member())
-    traffic.agent("cas3")
+    asyncio.run(site.start_agent(asyncio.run(site.add_member())))
     traffic.roll(copy_from="cas1", scope=Scope(servers=("cas3",)))
     site.take_in()
     time.sleep(1.5)  # until it has been found well

@@ -1,12 +1,12 @@
 """A site whose members read Kerberos tickets for the array's name: web, mail and RPC, behind a gateway.
 
 A `NetworkSite` beside a real domain controller: each member runs Apache, Dovecot and Postfix (`KerberosMember`) and the
-lab's RPC server, all of them reading the keytabs that somebody writes into the member's folder. Clients, members and
-gateway have a leg in the domain's network, so that tickets and keys can be had; what they say to the array goes through
-the gateway.
+lab's RPC server, all of them reading the keytabs that `casarray agent` writes there. Clients and members have a leg in
+the domain's network, so that tickets and keys can be had; what clients say to the array goes through the gateway.
 """
 
 import asyncio
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from casarray.adapters.kerberos import gss
+from casarray.adapters.kerberos.agent_client import PATIENCE, MemberAgent
 from casarray.adapters.stores.memory_directory import MemoryDirectory
 from casarray.app.directory import DirectoryService
 from casarray.app.kerberos.desk import Desk
-from casarray.app.kerberos.ports import Agents, Realm
+from casarray.app.kerberos.ports import Agent, Agents, Realm
 from casarray.core.config import KerberosSettings
 from casarray.core.directory.model import Array, Directory, Server, key
 from casarray.core.directory.model import Site as DirectorySite
-from casarray.lab.kerberos_members import KerberosMember
+from casarray.core.errors import Unavailable
+from casarray.core.kerberos.agent_config import PORT, KeytabFile
+from casarray.lab.agents import Place, settings_of, written
+from casarray.lab.kerberos_members import HTTP, MAIL, KerberosMember
 from casarray.lab.netns import Plan, here
-from casarray.lab.samba_ad import DomainController
+from casarray.lab.samba_ad import ADMINISTRATOR, DomainController
 from casarray.lab.site import NetworkSite, Wanted
 
 ACCOUNT = "asa$"
 ARRAY = "cas.lab.example"
 DOMAIN_DEVICE = "domain0"
+#: Which names each of a member's services reads tickets for; the RPC server reads the web server's keytab.
+_READ = {HTTP: ("http", "exchangemdb", "exchangerfr", "exchangeab"), MAIL: ("imap", "pop", "smtp")}
 
 _MAIL = (("imap", 143, "imap"), ("pop", 110, "pop3"), ("smtp", 25, "smtp"))
 _WEB_AND_MAIL = '\n[[array.service]]\nname = "http"\nport = 80\nprobe = "http"\npath = "/health/"\n' + "".join(
@@ -42,6 +49,27 @@ class User:
 
     name: str
     ccache: str
+
+
+class SiteAgents:
+    """`casarray.app.kerberos.ports.Agents`, found by the addresses that the lab gave them, for lack of DNS."""
+
+    def __init__(self, addresses: Mapping[str, str], ccache: str) -> None:
+        """``addresses``: by FQDN. Use it in the domain's network."""
+        self._addresses = addresses
+        self._ccache = ccache
+
+    def reach(self, host: str) -> Agent:
+        """Connect. `Unavailable`, `Denied`."""
+        try:
+            sock = socket.create_connection((self._addresses[host], PORT), PATIENCE)
+        except (KeyError, OSError) as error:
+            raise Unavailable(f"the agent of {host} cannot be reached: {error}") from None
+        try:
+            return MemberAgent(gss.initiate(sock, host, gss.credentials("", "", self._ccache)), host)
+        except BaseException:
+            sock.close()
+            raise
 
 
 class KerberosSite(NetworkSite):
@@ -58,18 +86,23 @@ class KerberosSite(NetworkSite):
         super().__init__(folder, plan=Plan(ipv6=False), **options)
         self.controller = controller
         self.members: dict[str, KerberosMember] = {}
+        self.agents: dict[str, subprocess.Popen[Any]] = {}
         self._all, self._first = self.names, first
         self._hosts = iter(range(first_host, first_host + 50))
+        self._in_domain: dict[str, str] = {}  # addresses there, by FQDN
 
     def build(self) -> None:
         """Also the legs in the domain's network."""
         super().build()
         for short in ("clients", *self._all):
-            self.controller.lab.leg(self.lab[short], "domain", self._domain_address(), device=DOMAIN_DEVICE)
+            address = f"10.99.0.{next(self._hosts)}"
+            self._in_domain[self.fqdn(short)] = address
+            self.controller.lab.leg(self.lab[short], "domain", f"{address}/24", device=DOMAIN_DEVICE)
         self.names = self._all[: self._first]
 
-    def _domain_address(self) -> str:
-        return f"10.99.0.{next(self._hosts)}/24"
+    def fqdn(self, name: str) -> str:
+        """A member's full name."""
+        return f"{name}.{self.controller.domain}"
 
     def tear_down(self) -> None:
         """The web and mail servers first: they have folders of their own."""
@@ -99,6 +132,26 @@ class KerberosSite(NetworkSite):
         command += ["--journal", str(self.folder / f"{name}.jsonl"), "--control", str(self.folder / f"{name}.sock")]
         self.servers[name], _ = await asyncio.gather(self._start(name, name, command), starting)
 
+    async def start_agent(self, name: str) -> None:
+        """Join a member to the domain, and run `casarray agent` on it."""
+        folder, address = self.folder / f"{name}.agent", self._in_domain[self.fqdn(name)]
+        keytab = self.controller.add_machine(name)
+        files = self.members[name].keytabs
+        settings = settings_of(
+            Place(self.fqdn(name), address, keytab, folder),
+            [f"{ADMINISTRATOR}@{self.controller.realm}"],
+            keytabs=[KeytabFile(str(file.path), file.owner, services=_READ[which]) for which, file in files.items()],
+        )
+        config = written(settings, folder / "agent.toml")
+        environment = f"KRB5_CONFIG={self.controller.krb5_conf}"
+        command = ["env", environment, sys.executable, "-m", "casarray.main", "agent", "run", "-c", str(config)]
+        self.agents[name] = await self._start(name, f"{name}.agent", command)
+
+    def reach(self) -> SiteAgents:
+        """The way to the agents, for the domain's administrator, in the domain's network."""
+        ccache = self.controller.ticket(ADMINISTRATOR, self.controller.password)
+        return SiteAgents(self._in_domain, ccache)
+
     async def add_member(self) -> str:
         """Start the next server; it gets clients as soon as `take_in` says so."""
         name = self._all[len(self.names)]
@@ -118,7 +171,7 @@ class KerberosSite(NetworkSite):
         return Desk(service, lambda: settings, lambda: realm, lambda: agents, profile=lambda: "exchange-2010")
 
     def _directory(self) -> Directory:
-        servers = [Server(name, f"{name}.{self.controller.domain}", "Lab") for name in self.names]
+        servers = [Server(name, self.fqdn(name), "Lab") for name in self.names]
         mail = [{"name": name, "port": port, "probe": probe} for name, port, probe in _MAIL]
         array = Array("CAS", ARRAY, "Lab", settings={"profile": "exchange-2010", "service": mail})
         return Directory(
