@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from casarray.core.directory.model import Server
 from casarray.core.kerberos.account import Account, AccountKind, Owner
@@ -171,6 +173,15 @@ def test_what_users_see_comes_first() -> None:
 
 def test_duplicates_alone() -> None:
     assert list(duplicates([owner("a", "x/Y"), owner("b", "X/y"), owner("c", "x/z")])) == ["x/Y"]
+
+
+@given(st.lists(st.lists(st.text(max_size=20) | st.sampled_from((HTTP, HOST, MDB)), max_size=4), max_size=4))
+def test_whatever_accounts_hold_is_told_and_no_more(names: list[list[str]]) -> None:
+    account = replace(ASA, names=tuple(names[0]) if names else ())
+    seen = found(*(owner(f"a{n}", *them) for n, them in enumerate(names)), account=account)
+    shown = [(one.kind, one.name, one.accounts) for one in seen]
+    assert len(shown) == len(set(shown))
+    assert all(one.sees and one.next and str(one) for one in seen)
 
 
 def test_ten_thousand_accounts_are_no_work() -> None:
