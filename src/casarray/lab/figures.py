@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from casarray.core.errors import CasarrayError
-from casarray.lab import measure, measure_directory, measure_kerberos
+from casarray.lab import measure, measure_directory, measure_kerberos, measure_logins
 from casarray.lab.demo import until_signal
 from casarray.lab.figure import Figure
 from casarray.lab.netns import missing, sweep
@@ -41,6 +41,7 @@ MEASURES: Mapping[str, Callable[[Path, int], Awaitable[list[Figure]]]] = {
     "following": measure_directory.following,
     "active-directory": measure_directory.active_directory,
     "spn-audit": measure_kerberos.audit,
+    "logins": measure_logins.logins,
 }
 
 

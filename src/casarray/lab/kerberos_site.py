@@ -191,13 +191,21 @@ class KerberosSite(NetworkSite):
         return self.controller.environment() | {"PYTHONPATH": str(here())}
 
     def start_logins(
-        self, users: Sequence[User], sources: int, out: Path, *, first_source: int = 0, **options: float
+        self,
+        users: Sequence[User],
+        sources: int,
+        out: Path,
+        *,
+        first_source: int = 0,
+        progress: bool = False,
+        **options: float,
     ) -> "subprocess.Popen[Any]":
         """Start `casarray.lab.logins` against the array: each user from so many addresses. It prints into ``out``."""
         command = [sys.executable, "-m", "casarray.lab.logins", "--vip", self.vip, "--name", ARRAY]
         command += ["--rpc-port", str(self.ports.rpc)]
         for number, user in enumerate(user for user in users for _ in range(sources)):
             command += ["--user", f"{user.name}={user.ccache}", "--source", self.plan.client(first_source + number)]
+        command += ["--progress"] * progress
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:

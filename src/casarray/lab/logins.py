@@ -248,19 +248,22 @@ class Logins:
         """Finish the logins that are on their way, begin no others."""
         self._over.set()
 
-    def run(self) -> Tally:
-        """All of them; what came of it."""
-        since = time.monotonic()
+    def run(self, tell: Callable[[int], None] | None = None) -> Tally:
+        """All of them; what came of it. ``tell`` hears every second how many there were."""
+        since = told = time.monotonic()
         threads = [
             threading.Thread(target=self._work, args=(number, client)) for number, client in enumerate(self._clients)
         ]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
-            if time.monotonic() - since > self._seconds:
+            now = time.monotonic()
+            if now - since > self._seconds:
                 self._over.set()
-            for thread in threads:
-                thread.join(0.05)
+            if tell and now - told >= 1:
+                told = now
+                tell(self.tally.total)
+            next((thread for thread in threads if thread.is_alive()), threads[0]).join(0.05)
         self.tally.seconds = time.monotonic() - since
         return self.tally
 
@@ -309,6 +312,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between a client's logins")
+    parser.add_argument("--progress", action="store_true", help="print every second how many there were")
     parser.add_argument("--fresh", action="store_const", const=1.0, default=0.0, dest="fresh_share")
     parser.add_argument("--fresh-share", type=float, dest="fresh_share")
     return parser
@@ -332,7 +336,7 @@ def main() -> int:
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: logins.stop())
     print("ready", flush=True)
-    tally = logins.run()
+    tally = logins.run((lambda total: print(total, flush=True)) if arguments.progress else None)
     print(tally.json(), flush=True)
     return 1 if tally.failed else 0
 
