@@ -232,7 +232,7 @@ def test_a_password_that_somebody_else_has_set_meanwhile_stays() -> None:
         if text.startswith("setting") and not theirs:
             theirs.append(forest())
 
-    watch.phase = phase  # type: ignore[method-assign]
+    watch.phase = phase  # type: ignore[method-assign, assignment]
     ours = forest(watch)
     assert theirs[0].outcome is Outcome.ROLLED
     assert (ours.outcome, ours.code) == (Outcome.REFUSED, 1)
