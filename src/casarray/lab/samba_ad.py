@@ -282,9 +282,10 @@ class DomainController:
         return self._tool(*tool, "-b", base, "-s", scope, what, *attributes, env={"KRB5CCNAME": cache})
 
     def wipe(self) -> None:
-        """Take away what was made since `keep`: the organisation, sites, subnets, users."""
+        """Take away what was made since `keep`: the organisation, sites, subnets, accounts, organisational units."""
         database = ("-H", str(self.folder / "private/sam.ldb"))
-        new = f"(&(uSNCreated>={self._kept + 1})(|(objectClass=user)(objectClass=site)(objectClass=subnet)(cn={_TOP})))"
+        kinds = "".join(f"(objectClass={name})" for name in ("user", "site", "subnet", "organizationalUnit"))
+        new = f"(&(uSNCreated>={self._kept + 1})(|{kinds}(cn={_TOP})))"
         found = self._tool("ldbsearch", f"--configfile={self._conf}", *database, "--cross-ncs", new, "1.1")
         names = [line.removeprefix("dn: ") for line in found.replace("\n ", "").splitlines() if line.startswith("dn: ")]
         if names:
@@ -376,4 +377,9 @@ class DomainController:
         """Add the keys of these to a keytab, as the domain controller has them now."""
         for principal in principals:
             self._tool("samba-tool", "domain", "exportkeytab", str(path), f"--principal={principal}", f"-s{self._conf}")
+        return path
+
+    def export_all(self, path: Path) -> Path:
+        """The keys of everybody, as the domain controller has them now."""
+        self._tool("samba-tool", "domain", "exportkeytab", str(path), f"-s{self._conf}", seconds=300)
         return path
