@@ -19,6 +19,7 @@ from casarray.adapters.kerberos import ad_forest, ad_realm
 from casarray.adapters.kerberos.ad_realm import ActiveDirectoryRealm
 from casarray.adapters.stores.ldap_connection import Connection
 from casarray.adapters.stores.ldap_names import ConnectionLost
+from casarray.lab import kerberos_load
 
 REASON = netns.missing() or samba_ad.missing()
 pytestmark = [
@@ -202,6 +203,16 @@ def test_everybody_with_a_name_is_found_page_after_page(
 def _named(name: str) -> str:
     lines = [f"dn: CN={name},{COMPUTERS}", "objectClass: computer", f"sAMAccountName: {name}$"]
     return "\n".join([*lines, "userAccountControl: 4098", f"servicePrincipalName: http/{name}"]) + "\n"
+
+
+def test_the_lab_fills_a_forest(realm: ActiveDirectoryRealm, domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kerberos_load, "CHUNK", 2)
+    before = len(list(realm.all_owners()))
+    assert kerberos_load.populate(domain.dc, 5) == 40
+    everybody = list(realm.all_owners())
+    assert (len(everybody) - before, sum(len(owner.names) == 8 for owner in everybody)) == (5, 5)
+    found = kerberos_load.measure(domain.dc)
+    assert (found["accounts"], found["owned_of_100"]) == (len(everybody), 5)
 
 
 def test_without_a_global_catalogue_the_domain_is_asked_and_that_is_said(
