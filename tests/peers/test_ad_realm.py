@@ -124,6 +124,18 @@ def test_what_cannot_be_made_is_refused(realm: ActiveDirectoryRealm, name: str, 
         realm.create(name, kind, AES)
 
 
+def test_an_account_that_an_earlier_attempt_left_behind_is_told_from_others(
+    realm: ActiveDirectoryRealm, domain: Domain
+) -> None:
+    """As after a crash: made, and disabled still."""
+    account = realm.create("asa", AccountKind.COMPUTER, AES)
+    domain.dc.load(
+        f"dn: {account.where}\nchangetype: modify\nreplace: userAccountControl\nuserAccountControl: 4098\n-\n"
+    )
+    with pytest.raises(Conflict, match="disabled, perhaps because an earlier attempt broke off.*account remove asa"):
+        realm.create("asa", AccountKind.COMPUTER, AES)
+
+
 @pytest.mark.parametrize("step", ["unicodePwd", "userAccountControl"])
 def test_an_account_that_is_half_made_is_removed_again(
     realm: ActiveDirectoryRealm, monkeypatch: pytest.MonkeyPatch, step: str

@@ -200,9 +200,7 @@ class ActiveDirectoryRealm:
     def _refuse_taken(self, name: str) -> None:
         with suppress(NotFound):
             there = self.account(name)
-            half = (
-                ", disabled and without a password, perhaps from an attempt that broke off" if not there.number else ""
-            )
+            half = "" if there.enabled else ", disabled, perhaps because an earlier attempt broke off"
             raise Conflict(
                 f"there is an account {there} already ({there.where}{half}): use it with casarray account adopt "
                 f"{there.name}, remove it with casarray account remove {there.name}, or choose another name"
