@@ -41,6 +41,7 @@ MEASURES: Mapping[str, Callable[[Path, int], Awaitable[list[Figure]]]] = {
     "following": measure_directory.following,
     "active-directory": measure_directory.active_directory,
     "spn-audit": measure_kerberos.audit,
+    "roll": measure_kerberos.roll,
     "logins": measure_logins.logins,
 }
 
