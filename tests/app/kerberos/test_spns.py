@@ -94,11 +94,26 @@ def test_a_member_without_the_current_key_stops_it_whatever_is_said(forest: Fore
 
 
 def test_a_member_that_cannot_be_told_stops_it(forest: Forest) -> None:
-    forest.member("cas2").fail("rename", Unavailable("the disk is full"), times=2)
+    forest.member("cas2").fail("rename", Unavailable("the disk is full"), times=3)
     with pytest.raises(Conflict, match=r"the directory was not changed: cas2.*the disk is full"):
         apply(forest)
     assert forest.account.names == (SPN,)
     assert "cas2.domain.tld was not told" in apply(forest, Choices(without_agents=True)).warnings[0]
+
+
+def test_names_that_a_roll_in_the_same_moment_took_from_a_member_come_back(
+    forest: Forest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = FakeRealm.change_names
+
+    def rolled(*arguments: Any) -> Account:
+        found = change(*arguments)
+        forest.member("cas1").put(forest.holding())  # with the one name of before
+        return found
+
+    monkeypatch.setattr(FakeRealm, "change_names", rolled)
+    assert "cas1.domain.tld" in apply(forest).told
+    assert sorted(forest.member("cas1").holding("asa$").names) == ALL
 
 
 def test_a_plan_that_has_changed_meanwhile_is_shown_again(forest: Forest) -> None:

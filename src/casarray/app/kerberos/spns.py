@@ -184,6 +184,9 @@ def apply(desk: Desk, share: Share, choices: Choices, agreed: Plan | None = None
     _carry_out(desk.realm, picture.account, todo)
     tell("reading back", 0, 0)
     after = _checked(desk.realm, picture.account, todo)
+    if new:  # whoever rolled, or named, in the same moment may have told the members other names
+        late, failed = introduce(desk, after, Readers(share.servers, ask_members(desk, share.servers, tell)), new)
+        told = tuple(dict.fromkeys((*told, *late)))
     return Outcome(todo, after.names, told, (*todo.warnings, *not_told(failed)))
 
 
