@@ -1,10 +1,11 @@
 """Kerberos on RPC with others: impacket calls the lab's server, and our client calls Samba's domain controller."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from uuid import UUID
@@ -24,8 +25,9 @@ from casarray.core.dcerpc.auth import AuthLevel, AuthType, ClientAuth  # noqa: E
 from casarray.core.dcerpc.interfaces import emsmdb, epm  # noqa: E402
 from casarray.core.dcerpc.pdu import Syntax  # noqa: E402
 from casarray.core.dcerpc.tower import Tower  # noqa: E402
-from casarray.lab import mit_kdc, netns, samba_ad  # noqa: E402
+from casarray.lab import mit_kdc, netns, samba, samba_ad  # noqa: E402
 from casarray.lab.mit_kdc import MitKdc  # noqa: E402
+from casarray.lab.samba import client_environment  # noqa: E402
 from casarray.lab.server import tell  # noqa: E402
 
 NAME = "cas.mit.example"
@@ -97,6 +99,39 @@ def test_impacket_calls_signed_and_sealed_and_is_known_by_name(
     with pytest.raises(rpcrt.DCERPCException, match="access_denied"):
         nobody.recv()
     nobody.disconnect()
+
+
+@pytest.fixture
+def named(kdc: MitKdc, tmp_path: Path) -> Iterator[Mapping[str, str]]:
+    """Samba's tools find the array's name on the loopback of the KDC's host, and nothing of the host's settings."""
+    overlay = Path("/etc/netns") / kdc.host.name
+    overlay.mkdir(parents=True, exist_ok=True)
+    (overlay / "hosts").write_text(f"127.0.0.1 localhost {NAME}\n")
+    try:
+        yield dict(kdc.environment()) | {"SMB_CONF_PATH": client_environment(tmp_path)["SMB_CONF_PATH"]}
+    finally:
+        shutil.rmtree(overlay)
+
+
+@pytest.mark.root
+@pytest.mark.samba
+@pytest.mark.skipif((netns.missing() or mit_kdc.missing() or samba.missing()) is not None, reason="no Samba here")
+def test_sambas_client_calls_us_signed_and_sealed(kdc: MitKdc, server: Path, named: Mapping[str, str]) -> None:
+    cache = kdc.ticket("alice", kdc.add_user("alice"))
+    env = dict(named) | {"KRB5CCNAME": cache}
+    said = ["--use-kerberos=required", "--option=realm=MIT.EXAMPLE"]
+    for options, mechanism, level in (
+        ("sign,krb5", "Kerberos", "integrity"),
+        ("seal,krb5", "Kerberos", "privacy"),
+        ("sign,spnego", "SPNEGO, Kerberos", "integrity"),
+        ("seal,spnego", "SPNEGO, Kerberos", "privacy"),
+    ):
+        binding = f"ncacn_ip_tcp:{NAME}[135,{options}]"
+        done = kdc.host.run("rpcclient", *said, binding, "-c", "epmmap lsarpc", env=env, check=False)
+        state = tell(server, "state")["kerberos"]
+        assert state["last"] == {"principal": "alice@MIT.EXAMPLE", "mechanism": mechanism, "level": level}, done.stderr
+        assert "DCERPC" not in done.stdout + done.stderr, done.stdout + done.stderr
+    assert state["callers"] == {"alice@MIT.EXAMPLE": 4}
 
 
 @pytest.mark.root
