@@ -77,8 +77,9 @@ def test_a_roll_prints_a_line_for_each_member_and_how_it_went(place: Place) -> N
     assert place.forest.is_right()
 
 
-def test_the_only_account_need_not_be_named(place: Place) -> None:
-    assert place("--all")[0] == 0
+@pytest.mark.parametrize("line", ["--all", ""])
+def test_the_only_account_need_not_be_named_and_everywhere_is_the_default(place: Place, line: str) -> None:
+    assert place(line)[0] == 0
     assert place.forest.is_right()
 
 
@@ -162,7 +163,12 @@ def test_what_a_member_holds_is_copied(place: Place) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["asa$", "asa$ --all --server cas1", "asa$ --all --older-than soon", "asa$ --all --schedule x --dry-run"],
+    [
+        "asa$ --array CAS --server cas1",
+        "asa$ --all --server cas1",
+        "asa$ --all --older-than soon",
+        "asa$ --all --schedule x --dry-run",
+    ],
 )
 def test_wrong_usage(place: Place, line: str) -> None:
     code, _, err = place(line)

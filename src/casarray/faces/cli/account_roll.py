@@ -25,7 +25,9 @@ def roll(
         typer.Argument(metavar="[ACCOUNT]", help="Its name. Default: the only one there is.", show_default=False),
     ] = "",
     *,
-    all_members: Annotated[bool, typer.Option("--all", help="On every member of every array that uses it.")] = False,
+    all_members: Annotated[
+        bool, typer.Option("--all", help="On every member of every array that uses it: the default.")
+    ] = False,
     array: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,8 +107,8 @@ def roll(
     from casarray.faces.cli import roll_work as work  # noqa: PLC0415 - as above
     from casarray.faces.cli.world import desk  # noqa: PLC0415 - as above
 
-    if [all_members, bool(array), bool(server)].count(True) != 1:
-        raise typer.BadParameter("say where to: --all, --array NAME or --server NAME")
+    if [all_members, bool(array), bool(server)].count(True) > 1:
+        raise typer.BadParameter("--all, --array and --server do not go together: say one of them")
     if schedule and dry_run:
         raise typer.BadParameter("--schedule rolls nothing now, so --dry-run does not go with it")
     here = desk(context, store)
