@@ -38,6 +38,7 @@ HTTP = "http"
 MAIL = "mail"
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
+_FOLDERS = "casarray-member-"
 
 _MODULES = Path("/usr/lib/apache2/modules")
 _POSTFIX_MASTER = "/usr/lib/postfix/sbin/master"
@@ -232,6 +233,14 @@ class KeytabFile:
         aside.rename(self.path)
 
 
+def _sweep() -> None:
+    """Remove the folders of members whose owner was killed; their names carry its process."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*-*"):
+        owner = folder.name.removeprefix(_FOLDERS).partition("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 class KerberosMember:
     """The servers of one member. A context manager; leaving it leaves neither processes nor files.
 
@@ -258,8 +267,9 @@ class KerberosMember:
         self.services = tuple(services)
         self.password = secrets.token_urlsafe(12)
         self.processes: dict[str, subprocess.Popen[Any]] = {}
+        _sweep()
         # Not below the folder of a test: that hides from the users that the servers' workers become.
-        self.folder = Path(tempfile.mkdtemp(prefix=f"casarray-{name}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDERS}{os.getpid()}-{name}-"))
         self.folder.chmod(0o711)
         self._krb5_conf = self.folder / "krb5.conf"
         self._krb5_conf.write_bytes(krb5_conf.read_bytes())

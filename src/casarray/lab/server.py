@@ -46,7 +46,7 @@ import uvloop
 from casarray.core.dcerpc.association import ACCESS_DENIED, AssociationGroups, Broken, Call, RpcServer, Send
 from casarray.core.dcerpc.auth import Caller, Security, ServerAuth
 from casarray.core.dcerpc.syntax import NDR, NDR64, Syntax
-from casarray.core.errors import CasarrayError
+from casarray.core.errors import CasarrayError, Denied
 from casarray.lab.channel import no_linger
 from casarray.lab.exchange import Answer, Exchange
 from casarray.lab.journal import Journal
@@ -125,7 +125,12 @@ class Connection(asyncio.Protocol):
                 case Send(octets):
                     answer += octets
                 case Call() if service.behaviour is not Behaviour.HANG_BIND:
-                    answer += self._answer(event)
+                    try:
+                        answer += self._answer(event)
+                    except Denied as error:  # its caller's ticket has run out, so that nothing can be signed any more
+                        self.note("error", why=str(error))
+                        self._end(bytes(answer))
+                        return
                 case Broken(error):
                     self.note("error", why=str(error))
                     self._end(bytes(answer))

@@ -7,7 +7,8 @@ and the calls on lists of buffers; AES tokens come out as Windows makes them (EC
 In SPNEGO nothing but Kerberos is offered or taken: who cannot do Kerberos is refused, not let in by a weaker way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -71,10 +72,8 @@ class GssSecurity:
     def step(self, token: bytes) -> bytes:
         """Take the peer's token; the own next one. `Denied` says what the library says."""
         accepts = self._context.usage == "accept"
-        try:
+        with _denied("Kerberos authentication failed"):
             return self._context.step((bare(token) if accepts else token) or None) or b""
-        except GSSError as error:
-            raise Denied(f"Kerberos authentication failed: {_reason(error)}") from None
 
     def token_size(self, sealed: bool) -> int:
         """By the library, for a message of a whole number of blocks, which is what we send."""
@@ -89,28 +88,26 @@ class GssSecurity:
 
     def sign(self, data: bytes) -> bytes:
         """The token that vouches for ``data``."""
-        return bytes(self._context.get_signature(data))
+        with _denied("a call cannot be signed"):
+            return bytes(self._context.get_signature(data))
 
     def verify(self, data: bytes, token: bytes) -> None:
         """Check that token."""
-        try:
+        with _denied("the signature of a call is not right"):
             self._context.verify_signature(data, token)
-        except GSSError as error:
-            raise Denied(f"the signature of a call is not right: {_reason(error)}") from None
 
     def seal(self, before: bytes, body: bytes, after: bytes) -> tuple[bytes, bytes]:
         """The body sealed, and the token."""
         message = _message(None, before, body, after)
-        raw.wrap_iov(self._context, message, True)
+        with _denied("a call cannot be sealed"):
+            raw.wrap_iov(self._context, message, True)
         return bytes(message[_BODY].value), bytes(message[_TOKEN].value)
 
     def unseal(self, before: bytes, body: bytes, after: bytes, token: bytes) -> bytes:
         """The body in clear."""
         message = _message(token, before, body, after)
-        try:
+        with _denied("the seal of a call is not right"):
             result = raw.unwrap_iov(self._context, message)
-        except GSSError as error:
-            raise Denied(f"the seal of a call is not right: {_reason(error)}") from None
         if not result.encrypted:
             raise Denied("a call came signed where its connection agreed on sealing")
         return bytes(message[_BODY].value)
@@ -130,10 +127,14 @@ def _message(token: bytes | None, before: bytes, body: bytes, after: bytes) -> r
     )
 
 
-def _reason(error: GSSError) -> str:
-    """The library's sentences, the particular ones first."""
-    said = [*error.get_all_statuses(error.min_code, False), *error.get_all_statuses(error.maj_code, True)]
-    return "; ".join(dict.fromkeys(said))
+@contextmanager
+def _denied(what: str) -> Iterator[None]:
+    """The library's errors as ours, its sentences behind, the particular ones first."""
+    try:
+        yield
+    except GSSError as error:
+        said = [*error.get_all_statuses(error.min_code, False), *error.get_all_statuses(error.maj_code, True)]
+        raise Denied(f"{what}: {'; '.join(dict.fromkeys(said))}") from None
 
 
 class Acceptors:
@@ -164,7 +165,7 @@ def initiate(target: str, ccache: str, kind: AuthType = AuthType.SPNEGO, *, seal
     """
     mechanism = _MECHANISMS[kind]
     flags = _FLAGS | gssapi.RequirementFlag.confidentiality if sealed else _FLAGS
-    try:
+    with _denied(f"there is no ticket to use from {ccache}"):
         credentials = gssapi.Credentials(usage="initiate", store={"ccache": ccache}, mechs=[mechanism])
         if kind == AuthType.SPNEGO:
             raw.set_neg_mechs(credentials, [KRB5])
@@ -172,6 +173,4 @@ def initiate(target: str, ccache: str, kind: AuthType = AuthType.SPNEGO, *, seal
             raw.set_cred_option(_NO_CI_FLAGS, credentials)
         name = gssapi.Name(target, gssapi.NameType.kerberos_principal)
         context = _Context(name=name, creds=credentials, mech=mechanism, flags=flags, usage="initiate")
-    except GSSError as error:
-        raise Denied(f"there is no ticket to use from {ccache}: {_reason(error)}") from None
     return GssSecurity(context, kind)
