@@ -1,6 +1,7 @@
 """Service principal names in Active Directory: set, moved, looked for in the forest of Samba's domain controller."""
 
 from collections.abc import Iterator
+from typing import ClassVar, cast
 
 import pytest
 from tests.conftest import Domain
@@ -16,6 +17,7 @@ pytest.importorskip("krb5", reason="pykrb5 is not installed")
 from tests.peers.ad_realms import COMPUTERS, Open, realms, spns
 
 from casarray.adapters.kerberos import ad_forest, ad_realm
+from casarray.adapters.kerberos.ad_names import whole
 from casarray.adapters.kerberos.ad_realm import ActiveDirectoryRealm
 from casarray.adapters.stores.ldap_connection import Connection
 from casarray.adapters.stores.ldap_names import ConnectionLost
@@ -54,6 +56,48 @@ def test_names_come_and_go_in_one_change_that_may_be_repeated(realm: ActiveDirec
     for _ in range(2):
         found = realm.change_names(account, *swap)
         assert sorted(found.names) == ["exchangeMDB/cas.lab.example", "imap/mail.lab.example"]
+
+
+def test_who_changes_the_same_names_at_the_same_moment_loses_nothing(
+    realm: ActiveDirectoryRealm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = realm.create("asa", AccountKind.COMPUTER, AES)
+    mine, theirs = spns("http/mail.lab.example"), spns("http/mail.lab.example", "imap/mail.lab.example")
+    honest = Connection.modify
+    faster = [lambda: realm.change_names(account, theirs, ())]
+
+    def overtaken(self: Connection, dn: str, edits: list[tuple[str, list[str], list[str]]]) -> None:
+        if faster:
+            faster.pop()()
+        honest(self, dn, edits)
+
+    monkeypatch.setattr(Connection, "modify", overtaken)
+    found = realm.change_names(account, [*mine, *spns("smtp/mail.lab.example")], ())
+    assert sorted(found.names) == ["http/mail.lab.example", "imap/mail.lab.example", "smtp/mail.lab.example"]
+
+
+def test_names_that_come_in_parts_are_put_together() -> None:
+    """As Windows gives more than 1500 of them; Samba gives parts only when it is asked for them."""
+    names = [f"http/{number}".encode() for number in range(5)]
+
+    class Parts:
+        asked: ClassVar[list[tuple[str, ...]]] = []
+
+        def rows(self, dn: str, scope: str, what: str, attributes: tuple[str, ...]) -> list[tuple[str, object]]:
+            assert (dn, scope, what) == ("CN=asa", "base", "(objectClass=*)")
+            self.asked.append(attributes)
+            first = int(attributes[0].partition("=")[2].partition("-")[0])
+            last = "3" if first == 2 else "*"
+            return [(dn, {f"servicePrincipalName;range={first}-{last}": names[first : 4 if first == 2 else 5]})]
+
+    first: dict[str, list[bytes]] = {
+        "servicePrincipalName;Range=0-1": names[:2],
+        "cn": [b"asa"],
+        "servicePrincipalName": [],
+    }
+    found = whole(cast("Connection", Parts()), "CN=asa", first)
+    assert found == {"cn": [b"asa"], "servicePrincipalName": names}
+    assert Parts.asked == [("servicePrincipalName;range=2-*",), ("servicePrincipalName;range=4-*",)]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from casarray.core.directory.active_directory import domain_dn
+from casarray.core.directory.active_directory import domain_dn, parent
 from casarray.core.directory.ad_schema import schema_ldif
 from casarray.core.errors import Unavailable
 from casarray.lab.netns import Lab, Namespace
@@ -288,8 +288,9 @@ class DomainController:
         new = f"(&(uSNCreated>={self._kept + 1})(|{kinds}(cn={_TOP})))"
         found = self._tool("ldbsearch", f"--configfile={self._conf}", *database, "--cross-ncs", new, "1.1")
         names = [line.removeprefix("dn: ") for line in found.replace("\n ", "").splitlines() if line.startswith("dn: ")]
-        if names:
-            self._tool("ldbdel", f"--configfile={self._conf}", *database, "-r", *names, seconds=300)
+        tops = [dn for dn in names if parent(dn) not in names]  # what stands below goes with it
+        if tops:
+            self._tool("ldbdel", f"--configfile={self._conf}", *database, "-r", *tops, seconds=300)
 
     def keep(self) -> None:
         """Remember what there is: `wipe` takes away what comes later."""

@@ -7,6 +7,7 @@ on ports of its own. Where none does, the domain alone can be asked, and that is
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from casarray.adapters.kerberos.ad_names import whole
 from casarray.adapters.stores.ldap_connection import Connection, Connector
 from casarray.adapters.stores.ldap_link import Link
 from casarray.adapters.stores.ldap_names import Names
@@ -97,7 +98,7 @@ def catalogue_url(url: str) -> str:
 
 def _owners(connection: Connection, base: str, what: str) -> list[Owner]:
     rows = connection.rows(base, "sub", what, ad_account.OWNER_ATTRIBUTES)
-    return [ad_account.owner_of(dn, values) for dn, values in rows]
+    return [ad_account.owner_of(dn, whole(connection, dn, values)) for dn, values in rows]
 
 
 def _domains(connection: Connection) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from casarray.adapters.kerberos import derivation
 from casarray.adapters.kerberos.ad_forest import Forest
-from casarray.adapters.kerberos.ad_names import NameChange
+from casarray.adapters.kerberos.ad_names import NameChange, whole
 from casarray.adapters.stores.ldap_connection import Connection, Connector
 from casarray.adapters.stores.ldap_link import Link
 from casarray.adapters.stores.ldap_names import ConnectionLost, Names
@@ -189,7 +189,7 @@ class ActiveDirectoryRealm:
     def _at(self, dn: str) -> Account:
         def read(connection: Connection) -> Account:
             for found, values in connection.rows(dn, "base", "(objectClass=*)", ad_account.ATTRIBUTES):
-                return ad_account.account_of(found, values, _realm(connection))
+                return ad_account.account_of(found, whole(connection, found, values), _realm(connection))
             raise NotFound(f"{dn} is gone, or may not be read")
 
         try:
@@ -290,7 +290,7 @@ def _realm(connection: Connection) -> str:
 def _accounts(connection: Connection, name: str) -> list[Account]:
     realm, domain = _realm(connection), connection.partitions.domain
     rows = connection.rows(domain, "sub", ad_account.account_filter(name), ad_account.ATTRIBUTES)
-    return [ad_account.account_of(dn, values, realm) for dn, values in rows]
+    return [ad_account.account_of(dn, whole(connection, dn, values), realm) for dn, values in rows]
 
 
 def _place(connection: Connection, name: str, kind: AccountKind) -> str:
