@@ -78,6 +78,7 @@ class Place:
         self._open = realm
         self.silent: set[str] = set()
         self.at: At = lambda _: None
+        self.timeout = 5.0  # seconds for an answer of the realm
         self.directory = Directory("Lab").put(
             Site("Here"),
             Array("CAS", f"cas.{domain}", "Here", (), {"profile": "exchange-2010"}),
@@ -105,7 +106,7 @@ class Place:
         service = DirectoryService(MemoryDirectory(self.directory), "admin")
         desk = Desk(service, lambda: self.settings, self.realm, lambda: self)
         try:
-            return roll(desk, Order(self.settings.account, **order))  # type: ignore[arg-type]
+            return roll(desk, Order(self.settings.account, **order), sleep=lambda _: None)  # type: ignore[arg-type]
         finally:
             desk.close()
 

@@ -1,6 +1,7 @@
 """Rolls in Samba's Active Directory, with tickets of real clients; whoever rolls is killed by SIGKILL at every step."""
 
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def place(domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pl
 
     def open_(at: At) -> MortalDirectory:
         where, names = (f"ldap://{domain.dc.fqdn}",), LabNames(domain.controllers)
-        found = MortalDirectory(where, settings, DirectorySettings(timeout=5.0), names)
+        found = MortalDirectory(where, settings, DirectorySettings(timeout=made.timeout), names)
         found.at = at
         return found
 
@@ -128,3 +129,36 @@ def test_a_password_that_somebody_else_has_set_is_noticed(place: Place, client: 
     assert "no member holds the key" in report.text
     assert place.roll(force=True).outcome is Outcome.ROLLED
     place.read_by_all(client("new"))
+
+
+def test_a_controller_that_hangs_while_it_is_told_the_password_locks_nobody_out(
+    place: Place, client: Callable[[str], Client], domain: Domain
+) -> None:
+    before = client("before")
+    number = place.number
+    hanging = domain.dc.frozen()
+
+    def hang(moment: str) -> None:
+        if moment == "before set":
+            hanging.__enter__()
+
+    place.at, place.timeout = hang, 1.0
+    try:
+        report = place.roll(force=True)
+    finally:
+        hanging.__exit__(None, None, None)
+    assert (report.outcome, report.code) == (Outcome.UNFINISHED, 3)
+    assert "is not known" in report.text
+    place.at, place.timeout = (lambda _: None), 5.0
+    until = time.monotonic() + 3
+    while place.number == number and time.monotonic() < until:  # it may still do what it was asked, or never
+        time.sleep(0.2)
+    taken = place.number != number
+    after = client("after")
+    place.read_by_all(before)
+    place.read_by_all(after)
+    again = place.roll(force=not taken)
+    assert again.outcome is (Outcome.FINISHED if taken else Outcome.ROLLED)
+    assert place.number == number + 1
+    place.read_by_all(after)
+    place.read_by_all(client("last"))
