@@ -43,12 +43,14 @@ from casarray.core.dcerpc.pdu import (
 )
 from casarray.core.dcerpc.syntax import NDR, NDR64
 from casarray.core.dcerpc.tower import Tower
+from casarray.core.dcerpc.verification import BITMASK_1, Command, encode_verification, split_verification
 from casarray.core.errors import OutOfTurn, WireError
 from casarray.core.gateway.epm_inspection import InspectionLimits, MapperInspection, PortPolicy
 from casarray.core.gateway.layer import Close
 from casarray.core.health.certificate import expires
 from casarray.core.health.conversation import Answer, Ask, Failure, Talk
 from casarray.core.health.probes import Target, conversation
+from casarray.core.kerberos.bare import bare
 from casarray.core.kerberos.keytab import KeytabEntry, read_keytab, write_keytab
 from casarray.core.kerberos.tickets import Mechanism, mechanism_of, ticket_of
 
@@ -230,6 +232,8 @@ PARSERS: Mapping[str, Parser] = {
     "certificate": Parser(expires, DER),
     "keytab": Parser(_or_wire_error(_keytab), KEYTABS),
     "token": Parser(_token, TOKENS),
+    "bare": Parser(bare, TOKENS),
+    "verification": Parser(split_verification, (encode_verification(b"abc", (Command(BITMASK_1, bytes(4)),)),)),
 }
 
 
