@@ -2,15 +2,18 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.conftest import Domain
 
+from casarray.app.kerberos import member_keys
 from casarray.app.kerberos.desk import Desk
 from casarray.app.kerberos.order import Order, Report, Scope
 from casarray.app.kerberos.rolling import roll
@@ -152,4 +155,18 @@ def test_a_member_that_is_down_is_noticed_and_catches_up_when_it_is_back(place: 
     place.agents.start(down)
     back = place.roll(copy_from="cas01", scope=Scope(servers=("cas02",)))
     assert (back.outcome, back.code) == (Outcome.CAUGHT_UP, 0)
+    place.read_by_all(place.client("new"))
+
+
+def test_the_keys_of_a_known_password_are_given_to_one_server(place: Place) -> None:
+    desk, password = place.desk(), f"aA1-{secrets.token_urlsafe(60)}"
+    account = desk.realm.set_password(desk.realm.account(rolling.ACCOUNT), password)
+    server = next(one for share in desk.shares() for one in share.servers if one.name == "cas03")
+    given = member_keys.keys_of_password(desk, "LAB\\asa$", password, time.time)
+    assert (given.generation.number, given.generation.pending) == (account.number, False)
+    member_keys.hold(desk, server, given)
+    ours = member_keys.keys_of_password(desk, "LAB\\asa$", "another password", time.time).generation
+    assert (ours.number, ours.pending) == (account.number + 1, True)
+    desk.close()
+    assert place.roll().text.endswith("or use --force"), "the others got them from that one"
     place.read_by_all(place.client("new"))
