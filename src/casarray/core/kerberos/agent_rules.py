@@ -56,7 +56,7 @@ def stale(holdings: Iterable[Holding], seen: Iterable[Seen], skew: float | None)
                 f"{newest} at most: it missed a roll; give it the keys with casarray account roll --copy-from"
             )
     if skew is not None and abs(skew) > MOST_SKEW:
-        said.append("this server's clock and the KDC's are more than 5 minutes apart, so all tickets are refused: set it")
+        said.append("this server's clock and the KDC's are more than 5 minutes apart, so tickets are refused: set it")
     return tuple(said)
 
 
