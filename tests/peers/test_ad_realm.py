@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Domain, LabNames
 
 from casarray.core.config import DirectorySettings, KerberosSettings
-from casarray.core.errors import Conflict, Denied, NotFound, Unavailable
+from casarray.core.errors import ConfigError, Conflict, Denied, NotFound, Unavailable
 from casarray.core.kerberos.account import AccountKind, Owner
 from casarray.core.kerberos.account_rules import findings
 from casarray.core.kerberos.encryption import AES, EXCHANGE, Enctype
@@ -357,6 +357,28 @@ def test_a_wrong_clock_is_said_to_be_one(
     monkeypatch.setattr("ldap.ldapobject.SimpleLDAPObject.sasl_non_interactive_bind_s", refuse)
     with pytest.raises(Denied, match=rf"clock and ours differ .* \({minor}\): let NTP set both"):
         realm.account("asa")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (KerberosSettings(realm=("ldaps://dc1",)), "write ldap:// in kerberos.realm"),
+        (KerberosSettings(), "write ldap:// in directory.store"),
+        (KerberosSettings(realm=("ldaps://a b",)), "kerberos.realm: .* is not understood"),
+    ],
+)
+def test_what_is_wrong_with_the_configuration_is_said_with_its_key(settings: KerberosSettings, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ActiveDirectoryRealm(settings.realm or ("ldaps://dc1",), settings, DirectorySettings())
+
+
+def test_a_keytab_that_is_not_there_is_said_with_its_key(domain: Domain) -> None:
+    settings = KerberosSettings(keytab="/nonexistent.keytab")
+    names = LabNames(domain.controllers)
+    realm = ActiveDirectoryRealm([f"ldap://{domain.dc.fqdn}"], settings, DirectorySettings(), names)
+    with pytest.raises(Denied, match=r"^kerberos\.keytab: "):
+        realm.account("asa")
+    realm.close()
 
 
 def test_a_keytab_is_enough_to_log_on(domain: Domain) -> None:

@@ -5,18 +5,19 @@ on ports of its own. Where none does, the domain alone can be asked, and that is
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from casarray.adapters.kerberos.ad_names import whole
-from casarray.adapters.stores.ldap_connection import Connection, Connector
+from casarray.adapters.stores.ldap_connection import Connection
 from casarray.adapters.stores.ldap_link import Link
-from casarray.adapters.stores.ldap_names import Names
-from casarray.core.config import DirectorySettings
 from casarray.core.directory.active_directory import domain_name
 from casarray.core.errors import Unavailable
 from casarray.core.kerberos import ad_account
 from casarray.core.kerberos.account import Owner
 from casarray.core.kerberos.principal import Spn
+
+Linking = Callable[[Sequence[str]], Link]
+"""Makes a way to the first of these that answers: LDAP URLs."""
 
 AT_ONCE = 100  # names in one search
 _DOMAINS = "(&(objectClass=crossRef)(systemFlags:1.2.840.113556.1.4.803:=2))"
@@ -25,14 +26,11 @@ _DOMAINS = "(&(objectClass=crossRef)(systemFlags:1.2.840.113556.1.4.803:=2))"
 class Forest:
     """The global catalogue, and in its place the domain."""
 
-    def __init__(
-        self, domain: Link, urls: Sequence[str], settings: DirectorySettings, names: Names | None, remarks: list[str]
-    ) -> None:
+    def __init__(self, domain: Link, urls: Sequence[str], link: Linking, remarks: list[str]) -> None:
         """``domain``: the way to its domain controller; ``remarks`` gets a sentence when that is all there is."""
         self._domain = domain
         self._urls = urls
-        self._settings = settings
-        self._names = names
+        self._link = link
         self._remarks = remarks
         self._catalogue: Link | None = None
         self._alone = False  # no global catalogue answered
@@ -75,7 +73,7 @@ class Forest:
             root = self._domain.attempt(lambda connection: domain_name(connection.partitions.root))
             secure = any(url.startswith("ldaps:") for url in self._urls)
             urls = [catalogue_url(url) for url in (*self._urls, f"{'ldaps' if secure else 'ldap'}://{root}")]
-            self._catalogue = Link(Connector(list(dict.fromkeys(urls)), self._settings, self._names))
+            self._catalogue = self._link(list(dict.fromkeys(urls)))
         return self._catalogue
 
     def _remark(self, error: Unavailable) -> None:

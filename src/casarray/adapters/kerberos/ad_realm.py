@@ -18,7 +18,7 @@ from typing import TypeVar
 from casarray.adapters.kerberos import derivation
 from casarray.adapters.kerberos.ad_forest import Forest
 from casarray.adapters.kerberos.ad_names import NameChange, whole
-from casarray.adapters.stores.ldap_connection import Connection, Connector
+from casarray.adapters.stores.ldap_connection import Connection, Connector, Keys
 from casarray.adapters.stores.ldap_link import Link
 from casarray.adapters.stores.ldap_names import ConnectionLost, Names
 from casarray.core.config import Bind, DirectorySettings, KerberosSettings
@@ -60,9 +60,13 @@ class ActiveDirectoryRealm:
         """``urls``: domain controllers in the order to try them, or the domain itself. Connects when first needed."""
         self._settings = logon(settings, directory)
         self._names = names
-        self._link = Link(Connector(urls, self._settings, names))
+        self._keys = Keys(
+            "kerberos.realm" if settings.realm else "directory.store",
+            "kerberos.keytab" if settings.keytab else "directory.keytab",
+        )
+        self._link = self._link_of(urls)
         self.remarks: list[str] = []
-        self._forest = Forest(self._link, urls, self._settings, names, self.remarks)
+        self._forest = Forest(self._link, urls, self._link_of, self.remarks)
         self._others: dict[str, Link] = {}  # other domains of the forest, by their name
 
     @property
@@ -272,6 +276,9 @@ class ActiveDirectoryRealm:
                     )
         return ""
 
+    def _link_of(self, urls: Sequence[str]) -> Link:
+        return Link(Connector(urls, self._settings, self._names, self._keys))
+
     def _link_to(self, dn: str) -> Link:
         """The way to a domain controller of an object's domain."""
         if self._link.attempt(lambda connection: is_below(dn, connection.partitions.domain)):
@@ -279,7 +286,7 @@ class ActiveDirectoryRealm:
         domain = domain_name(dn)
         if domain not in self._others:
             scheme = "ldaps" if self._settings.bind is Bind.SIMPLE and not self._settings.starttls else "ldap"
-            self._others[domain] = Link(Connector([f"{scheme}://{domain}"], self._settings, self._names))
+            self._others[domain] = self._link_of([f"{scheme}://{domain}"])
         return self._others[domain]
 
 

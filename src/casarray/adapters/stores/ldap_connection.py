@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -204,11 +205,22 @@ def _octets(values: Sequence[str | bytes]) -> list[bytes]:
     return [value.encode() if isinstance(value, str) else value for value in values]
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Where the configuration says these things, for whoever has to correct them."""
+
+    urls: str = "directory.store"
+    keytab: str = "directory.keytab"
+
+
 class Connector:
     """Finds a domain controller that answers, of those that were named, and goes on to the next one when it must."""
 
-    def __init__(self, urls: Sequence[str], settings: DirectorySettings, names: Names | None = None) -> None:
-        self._targets = [_target(url) for url in urls]
+    def __init__(
+        self, urls: Sequence[str], settings: DirectorySettings, names: Names | None = None, keys: Keys = Keys()
+    ) -> None:
+        self._targets = [_target(url, keys.urls) for url in urls]
+        self._keys = keys
         self._settings = settings
         self._names = names or Names()
         self._candidates = list(self._targets)
@@ -221,14 +233,14 @@ class Connector:
         encrypted = settings.starttls or all(scheme == "ldaps" for scheme, _, _ in self._targets)
         if settings.bind is Bind.GSSAPI and (settings.starttls or any(s == "ldaps" for s, _, _ in self._targets)):
             raise ConfigError(
-                "directory.bind = \"gssapi\" signs and seals by itself, and domain controllers refuse it inside TLS: "
-                "write ldap:// in directory.store and leave out starttls, or log on with bind = \"simple\""
-            )  # fmt: skip
+                f'directory.bind = "gssapi" signs and seals by itself, and domain controllers refuse it inside TLS: '
+                f'write ldap:// in {self._keys.urls} and leave out starttls, or log on with bind = "simple"'
+            )
         if settings.bind is Bind.SIMPLE:
             if not encrypted:
                 raise ConfigError(
                     'directory.bind = "simple" would send the password in the clear: write ldaps:// in '
-                    "directory.store, or set starttls = true"
+                    f"{self._keys.urls}, or set starttls = true"
                 )
             if not settings.user or not settings.password_file:
                 raise ConfigError('directory.bind = "simple" needs directory.user and directory.password_file')
@@ -387,7 +399,7 @@ class Connector:
         lines = self._kerberos_tool("klist", "-k", self._settings.keytab).splitlines()
         rows = [line.split() for line in lines if line.split()[:1] and line.split()[0].isdigit()]
         if not rows:
-            raise Denied(f"directory.keytab: there is no key in {self._settings.keytab}")
+            raise Denied(f"{self._keys.keytab}: there is no key in {self._settings.keytab}")
         return rows[0][1]
 
     def _kerberos_tool(self, *command: str) -> str:
@@ -404,7 +416,7 @@ class Connector:
             text = done.stderr.strip()
             if "Cannot contact any KDC" in text or "Cannot find KDC" in text:
                 raise ConnectionLost(text)
-            raise Denied(f"directory.keytab: {text}")
+            raise Denied(f"{self._keys.keytab}: {text}")
         return done.stdout
 
 
@@ -439,15 +451,15 @@ def password_of(path: str) -> str:
     return lines[0]
 
 
-def _target(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of an LDAP URL; what else may stand in one means nothing here, and is refused."""
+def _target(url: str, key: str) -> tuple[str, str, int]:
+    """Scheme, host and port of an LDAP URL of that key; what else may stand in one means nothing here: refused."""
     scheme, mark, rest = url.partition("://")
     rest = rest.rstrip("/")
     right = "write ldap://DC, ldaps://DC, or ldap://DOMAIN for all controllers of a domain"
     odd = any(c in rest for c in "/?#,@ ") or rest.count("[") != rest.count("]")
     if not mark or scheme not in ("ldap", "ldaps") or not rest or odd:
         shown = "a URL with a user or password" if "@" in rest else f'"{url}"'
-        raise ConfigError(f"directory.store: {shown} is not understood; {right}")
+        raise ConfigError(f"{key}: {shown} is not understood; {right}")
     host, port = rest, ""
     if rest.startswith("["):
         host, _, port = rest[1:].partition("]")
@@ -455,5 +467,5 @@ def _target(url: str) -> tuple[str, str, int]:
     elif ":" in rest:
         host, _, port = rest.partition(":")
     if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ConfigError(f'directory.store: "{url}" has no port that can be; {right}')
+        raise ConfigError(f'{key}: "{url}" has no port that can be; {right}')
     return scheme, host, int(port) if port else 636 if scheme == "ldaps" else 389
