@@ -71,18 +71,20 @@ class Holding:
     def confirmed(self, number: int, actual: int, now: float, lifetime: float) -> "Holding":
         """Generation ``number`` is in the directory, under the number ``actual``; older ones end with their tickets.
 
-        ``lifetime``: seconds that a ticket lives at most.
+        Later ones stay: whoever confirms may have slept since, and others have rolled meanwhile. ``lifetime``: seconds
+        that a ticket lives at most.
         """
         ours = self.of(number)
         assert ours is not None
         moved = tuple(replace(key, version=key.version + actual - number) for key in ours.keys)
         current = replace(ours, number=actual, keys=moved, pending=False, until=None)
-        older = [
-            replace(one, until=now + lifetime) if one.until is None else one
+        others = [
+            replace(one, until=now + lifetime) if one.until is None and one.number < actual else one
             for one in self.generations
             if one is not ours and one.number != actual and not one.pending and (one.until is None or one.until > now)
         ]
-        return replace(self, generations=(current, *sorted(older, key=lambda one: one.number, reverse=True)))
+        ordered = sorted([current, *others], key=lambda one: one.number, reverse=True)
+        return replace(self, generations=tuple(ordered))
 
 
 @dataclass(frozen=True, slots=True)
