@@ -120,6 +120,10 @@ def test_an_attended_roll_asks_and_goes_on_without_the_missing_or_does_not() -> 
     assert forest.is_right("cas1", "ber1")
     assert "cas2 was left out" in report.warnings[0]
     assert forest.log.numbers[-1] == 14003
+    assert forest.log.lines[-1][1].startswith(
+        r"LAB\asa$ has a new password, and every member that takes part has key 4. "
+    )
+    assert "key 4. cas2 was left out: it is missing: the agent of" in forest.log.lines[-1][1]
 
 
 def test_a_long_dead_member_is_named_and_not_fatal_when_it_is_left_out() -> None:

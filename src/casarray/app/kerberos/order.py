@@ -9,6 +9,7 @@ from casarray.app.kerberos.telling import Event, MemberLine, Watch
 from casarray.core.directory.model import Server, key
 from casarray.core.errors import CasarrayError, NotFound
 from casarray.core.kerberos.account import Account
+from casarray.core.kerberos.roll import ended
 from casarray.core.kerberos.roll_steps import Outcome
 from casarray.core.kerberos.shares import Share
 
@@ -110,7 +111,8 @@ class journal:  # noqa: N801 - used like a function
             why = f": {error}" if isinstance(error, CasarrayError) else ": it was broken off"
             self._events.write(Event.FAILED, f"{self._order.account} was not rolled to the end{why}; run it again")
         else:
-            self._events.write(self._report.event, " ".join((self._report.text, *self._report.warnings)))
+            sentences = (self._report.text, *self._report.warnings)
+            self._events.write(self._report.event, " ".join(map(ended, sentences)))
 
 
 @dataclass(frozen=True, slots=True)
