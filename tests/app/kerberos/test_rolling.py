@@ -7,8 +7,9 @@ import pytest
 from tests.app.kerberos.fake_realm import NOW, FakeRealm
 from tests.app.kerberos.rolled import DAY, MEMBERS, SPN, Forest, Watcher
 
-from casarray.app.kerberos.order import Report, Scope
-from casarray.app.kerberos.rolling import new_password
+from casarray.app.kerberos.desk import Desk
+from casarray.app.kerberos.order import Order, Report, Scope
+from casarray.app.kerberos.rolling import new_password, roll
 from casarray.app.kerberos.telling import MemberState
 from casarray.core.errors import Denied, NotFound, Unavailable
 from casarray.core.kerberos.account import Account, AccountKind
@@ -480,6 +481,18 @@ def test_targets_that_are_none_are_named(scope: Scope, said: str) -> None:
     with pytest.raises(NotFound) as refused:
         Forest()(scope=scope)
     assert str(refused.value) == said
+
+
+@pytest.mark.parametrize("configured", ["asa", "asa$", "ASA$"])
+@pytest.mark.parametrize("typed", ["asa", "asa$", "LAB\\Asa$"])
+def test_the_dollar_of_a_computers_account_may_be_left_out_anywhere(configured: str, typed: str) -> None:
+    forest = Forest()
+    settings = replace(forest.desk.settings, account=configured)
+    desk = Desk(forest.desk.directory, lambda: settings, lambda: forest.realm, lambda: forest.agents)
+    assert roll(desk, Order(typed), now=lambda: NOW).outcome is Outcome.ROLLED
+    forest.member("cas2").drop("asa$")
+    assert roll(desk, Order(typed, copy_from="cas1"), now=lambda: NOW).code == 0
+    assert forest.is_right()
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing() -> None:

@@ -47,8 +47,10 @@ def published(array: Array) -> tuple[str, ...]:
 def share_of(directory: Directory, settings: KerberosSettings, account: str) -> Share:
     """The share of that account (``DOMAIN\\name`` too). `NotFound` says how an array gets one."""
     wanted = key(account.rpartition("\\")[2])
-    for share in shares(directory, settings):
-        if key(share.account) in (wanted, f"{wanted}$"):
+    found = shares(directory, settings)
+    exact = [share for share in found if key(share.account) == wanted]
+    for share in exact or found:  # a computer's account may be written with its $ or without
+        if key(share.account).removesuffix("$") == wanted.removesuffix("$"):
             return share
     raise NotFound(
         f"no array uses the account {account}: set account under [kerberos] in the configuration, or service_account "
