@@ -67,6 +67,29 @@ class Traffic:
         account = self.realm.account(ACCOUNT)
         self.realm.change_names(account, (), [parse(name) for name in account.names])
 
+    def until_in_use(self, *names: str) -> None:
+        """Wait until exactly these members may get clients."""
+        until = time.monotonic() + 20
+        while (found := self.members()) != {name: name in names for name in found}:
+            assert time.monotonic() < until, self.reasons()
+            time.sleep(0.1)
+
+    def until_said(self, name: str, reason: str) -> None:
+        """Wait until the gateway gives this reason for leading nobody there."""
+        until = time.monotonic() + 20
+        while reason not in (said := self.reasons()[name]):
+            assert time.monotonic() < until, said
+            time.sleep(0.1)
+
+    def reasons(self) -> dict[str, str]:
+        (group,) = self.site.control.status().arrays[0].groups
+        return {member.name: member.reason for member in group.members}
+
+    def members(self) -> dict[str, bool]:
+        """Whether clients may be led to them."""
+        (group,) = self.site.control.status().arrays[0].groups
+        return {member.name: member.eligible for member in group.members}
+
     def log_in(self, sources: int = 4, **options: Any) -> dict[str, Any]:
         """Logins to their end."""
         load = Load(self, "logins", sources, **options)
@@ -111,6 +134,7 @@ def traffic(domain: Domain, tmp_path: Path) -> Iterator[Traffic]:
         found.roll()  # keys first: as soon as the account has the names, clients come with tickets
         found.give_names()
         found.users = [site.user("alice"), site.user("bob")]
+        found.until_in_use("cas1", "cas2")
         yield found
     finally:
         found.realm.close()
@@ -165,6 +189,9 @@ def curl(traffic: Traffic, *options: str, path: str = "/ews/", text: str = "") -
     return done.stdout
 
 
+ENDLESS = {"count": 100_000, "seconds": 60, "pause": 0.1, "fresh_share": 0.3}
+
+
 def test_nobody_notices_a_roll_and_turning_it_off_is_clean(traffic: Traffic) -> None:
     site = traffic.site
 
@@ -179,13 +206,12 @@ def test_nobody_notices_a_roll_and_turning_it_off_is_clean(traffic: Traffic) -> 
     assert first in ("cas1", "cas2")
 
     # During: a member comes, is given what the others hold, and gets clients; then the password is rolled.
-    endless = {"count": 100_000, "seconds": 60, "pause": 0.1, "fresh_share": 0.3}
-    old = Load(traffic, "old", 4, **endless)
+    old = Load(traffic, "old", 4, **ENDLESS)
     asyncio.run(site.start_agent(asyncio.run(site.add_member())))
     traffic.roll(copy_from="cas1", scope=Scope(servers=("cas3",)))
     site.take_in()
-    time.sleep(1.5)  # until it has been found well
-    new = Load(traffic, "new", 8, first_source=100, **endless)
+    traffic.until_in_use("cas1", "cas2", "cas3")
+    new = Load(traffic, "new", 8, first_source=100, **ENDLESS)
     number = traffic.realm.account(ACCOUNT).number
     time.sleep(1)
     traffic.roll(force=True)  # within the lifetime of the first password's tickets: both keys are kept
@@ -204,20 +230,47 @@ def test_nobody_notices_a_roll_and_turning_it_off_is_clean(traffic: Traffic) -> 
     assert impacket(traffic) == [first, second]  # the same ticket, and the same server
     callers = [tell(site.folder / f"{name}.sock", "state")["kerberos"]["callers"] for name in site.names]
     assert all("alice@LAB.EXAMPLE" in found or "bob@LAB.EXAMPLE" in found for found in callers)
+    turned_off(traffic)
 
-    # Off: without its names nobody gets a ticket; who may fall back does, who may not is told why.
+
+def turned_off(traffic: Traffic) -> None:
+    """Without its names nobody gets a ticket; who may fall back does, who may not is told why."""
     traffic.take_names()
-    traffic.users = [site.user("carol")]
+    traffic.users = [traffic.site.user("carol")]
     refused = traffic.log_in(count=6)
     assert refused["succeeded"] == {}
     assert all("not found in Kerberos database" in reason for reason in refused["reasons"])
+    time.sleep(2.5)  # the agents have looked: names that nobody has make no member stale
+    traffic.until_in_use("cas1", "cas2", "cas3")
     offered = curl(traffic, "--negotiate", "-u", ":", "-i", path="/both/")
     assert offered.endswith(" 401")
     assert 'WWW-Authenticate: Basic realm="lab"' in offered
     assert curl(traffic, "--negotiate", "-u", ":").endswith(" 401")
-    for member in site.members.values():
+    for member in traffic.site.members.values():
         login = f'user = "alice:{member.password}"'  # each member of the lab has its own
         answer = curl(traffic, "--basic", "-K", "-", path="/both/", text=login)
         if answer.endswith(" 200"):
             break
     assert " alice via " in answer
+
+
+def test_a_member_that_missed_a_roll_gets_no_clients_until_it_has_caught_up(traffic: Traffic) -> None:
+    site = traffic.site
+    site.stop_agent("cas2")
+    report = roll(traffic.desk, Order(ACCOUNT, force=True))
+    assert report.code == 1  # a member does not answer: nothing is changed
+    assert traffic.log_in(count=16, fresh_share=1.0)["reasons"] == {}
+    traffic.roll(force=True, left_out=("cas2",))
+    asyncio.run(site.start_agent("cas2"))
+    traffic.until_said("cas2", "with status 503")
+    traffic.until_in_use("cas1")
+
+    elsewhere = traffic.log_in(first_source=100, count=16, fresh_share=1.0)
+    assert elsewhere["reasons"] == {}
+    assert set(elsewhere["members"]) == {"cas1"}
+
+    traffic.roll(copy_from="cas1", scope=Scope(servers=("cas2",)))
+    traffic.until_in_use("cas1", "cas2")
+    again = traffic.log_in(sources=8, first_source=200, count=32, fresh_share=1.0)
+    assert again["reasons"] == {}
+    assert set(again["members"]) == {"cas1", "cas2"}

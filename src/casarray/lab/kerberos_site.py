@@ -6,11 +6,12 @@ the domain's network, so that tickets and keys can be had; what clients say to t
 """
 
 import asyncio
+import itertools
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from casarray.core.config import KerberosSettings
 from casarray.core.directory.model import Array, Directory, Server, key
 from casarray.core.directory.model import Site as DirectorySite
 from casarray.core.errors import Unavailable
-from casarray.core.kerberos.agent_config import PORT, KeytabFile
+from casarray.core.kerberos.agent_config import HEALTH_PORT, PORT, KeytabFile
 from casarray.lab.agents import Place, settings_of, written
 from casarray.lab.kerberos_members import HTTP, MAIL, KerberosMember
 from casarray.lab.netns import Plan, here
@@ -34,12 +35,23 @@ from casarray.lab.site import NetworkSite, Wanted
 ACCOUNT = "asa$"
 ARRAY = "cas.lab.example"
 DOMAIN_DEVICE = "domain0"
+_hosts = itertools.count(
+    101
+)  # legs in the domain's network; each has its own address, because hosts remember each other
 #: Which names each of a member's services reads tickets for; the RPC server reads the web server's keytab.
 _READ = {HTTP: ("http", "exchangemdb", "exchangerfr", "exchangeab"), MAIL: ("imap", "pop", "smtp")}
 
 _MAIL = (("imap", 143, "imap"), ("pop", 110, "pop3"), ("smtp", 25, "smtp"))
-_WEB_AND_MAIL = '\n[[array.service]]\nname = "http"\nport = 80\nprobe = "http"\npath = "/health/"\n' + "".join(
-    f'\n[[array.service]]\nname = "{name}"\nport = {port}\nprobe = "{probe}"\n' for name, port, probe in _MAIL
+_SERVICES = (
+    ("http", 80, "http", "/health/"),
+    *((*mail, "") for mail in _MAIL),
+    ("agent", HEALTH_PORT, "http", "/health"),
+)
+#: All in one group, the agents' word on their keys included: a member that is not well in one has clients in none.
+_MORE = "".join(
+    f'\n[[array.service]]\nname = "{name}"\nport = {port}\nprobe = "{probe}"\ngroup = "rpc"\n'
+    + (f'path = "{path}"\n' if path else "")
+    for name, port, probe, path in _SERVICES
 )
 
 
@@ -73,29 +85,23 @@ class SiteAgents:
 
 
 class KerberosSite(NetworkSite):
-    """The site. ``first`` of its servers are members from the beginning; `add_member` brings in the next one.
+    """The site. ``first`` of its servers are members from the beginning; `add_member` brings in the next one."""
 
-    ``first_host`` is the number of its first leg in the domain's network: each site beside one domain controller has
-    its own, because hosts remember each other.
-    """
-
-    def __init__(
-        self, folder: Path, controller: DomainController, *, first: int = 2, first_host: int = 101, **options: Any
-    ) -> None:
-        options.setdefault("more", _WEB_AND_MAIL)
+    def __init__(self, folder: Path, controller: DomainController, *, first: int = 2, **options: Any) -> None:
+        options.setdefault("more", _MORE)
         super().__init__(folder, plan=Plan(ipv6=False), **options)
         self.controller = controller
         self.members: dict[str, KerberosMember] = {}
         self.agents: dict[str, subprocess.Popen[Any]] = {}
+        self._machines: dict[str, Path] = {}  # their keytabs
         self._all, self._first = self.names, first
-        self._hosts = iter(range(first_host, first_host + 50))
         self._in_domain: dict[str, str] = {}  # addresses there, by FQDN
 
     def build(self) -> None:
         """Also the legs in the domain's network."""
         super().build()
         for short in ("clients", *self._all):
-            address = f"10.99.0.{next(self._hosts)}"
+            address = f"10.99.0.{next(_hosts)}"
             self._in_domain[self.fqdn(short)] = address
             self.controller.lab.leg(self.lab[short], "domain", f"{address}/24", device=DOMAIN_DEVICE)
         self.names = self._all[: self._first]
@@ -133,19 +139,28 @@ class KerberosSite(NetworkSite):
         self.servers[name], _ = await asyncio.gather(self._start(name, name, command), starting)
 
     async def start_agent(self, name: str) -> None:
-        """Join a member to the domain, and run `casarray agent` on it."""
+        """Run `casarray agent` on a member, which joins the domain the first time. It looks at its keys each second."""
         folder, address = self.folder / f"{name}.agent", self._in_domain[self.fqdn(name)]
-        keytab = self.controller.add_machine(name)
+        if name not in self._machines:
+            self._machines[name] = await asyncio.to_thread(self.controller.add_machine, name)
         files = self.members[name].keytabs
         settings = settings_of(
-            Place(self.fqdn(name), address, keytab, folder),
+            Place(self.fqdn(name), address, self._machines[name], folder),
             [f"{ADMINISTRATOR}@{self.controller.realm}"],
             keytabs=[KeytabFile(str(file.path), file.owner, services=_READ[which]) for which, file in files.items()],
+            check_interval=1.0,
         )
-        config = written(settings, folder / "agent.toml")
+        seen_by_gateway = f"{self.addresses(name)[0]}:{HEALTH_PORT}"
+        config = written(replace(settings, health=seen_by_gateway), folder / "agent.toml")
         environment = f"KRB5_CONFIG={self.controller.krb5_conf}"
         command = ["env", environment, sys.executable, "-m", "casarray.main", "agent", "run", "-c", str(config)]
         self.agents[name] = await self._start(name, f"{name}.agent", command)
+
+    def stop_agent(self, name: str) -> None:
+        """End a member's agent; its services go on with the keys they have."""
+        agent = self.agents.pop(name)
+        agent.terminate()
+        agent.wait(10)
 
     def reach(self) -> SiteAgents:
         """The way to the agents, for the domain's administrator, in the domain's network."""

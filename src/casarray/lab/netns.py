@@ -197,6 +197,7 @@ class Lab:
         self.prefix = prefix or f"ca{os.getpid()}x{next(_labs)}-"
         self.namespaces: dict[str, Namespace] = {}
         self._ports: dict[tuple[str, str], str] = {}  # (host, leg) -> port of the switch
+        self._port_numbers = itertools.count()  # never again: hosts of the same name may come and go in other labs
         self._bridges: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -252,7 +253,7 @@ class Lab:
         """Give a host a leg in a network, with addresses like ``10.12.0.21/24``; returns the device's name."""
         self.bridge(net)
         device = device or f"eth{sum(1 for owner, _ in self._ports if owner == host.short)}"
-        port = f"p{len(self._ports)}"
+        port = f"p{next(self._port_numbers)}"
         self._ports[host.short, device] = port
         switch = self.namespaces["switch"]
         host.ip(f"link add {device} type veth peer name {port} netns {switch.name}")
