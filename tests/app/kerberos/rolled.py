@@ -1,6 +1,6 @@
 """A forest to roll in: Contoso with a shared account in a realm from memory, and the agents of its three members."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tests.app.kerberos.fake_agents import FakeAgents, FakeMember
@@ -22,6 +22,16 @@ from casarray.core.kerberos.roll import print_of
 SPN = "exchangeMDB/cas.domain.tld"
 MEMBERS = ("ber1", "cas1", "cas2")
 DAY = 86_400.0
+
+
+class Watched(FakeRealm):
+    """A realm that lets somebody look before it takes a password."""
+
+    look: Callable[[str], None]
+
+    def set_password(self, account: Account, password: str) -> Account:
+        self.look(password)
+        return super().set_password(account, password)
 
 
 class Log:

@@ -1,11 +1,11 @@
 """A roll over members and a realm from memory: what each is told and in which order, and what becomes of failures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from tests.app.kerberos.fake_realm import NOW, FakeRealm
-from tests.app.kerberos.rolled import DAY, MEMBERS, SPN, Forest, Watcher
+from tests.app.kerberos.rolled import DAY, MEMBERS, SPN, Forest, Watched, Watcher
 
 from casarray.app.kerberos.desk import Desk
 from casarray.app.kerberos.order import Order, Report, Scope
@@ -16,16 +16,6 @@ from casarray.core.kerberos.account import Account, AccountKind
 from casarray.core.kerberos.keys import Generation, Key
 from casarray.core.kerberos.roll import numbered
 from casarray.core.kerberos.roll_steps import Outcome
-
-
-class Watched(FakeRealm):
-    """A realm that lets somebody look before it takes a password."""
-
-    look: Callable[[str], None]
-
-    def set_password(self, account: Account, password: str) -> Account:
-        self.look(password)
-        return super().set_password(account, password)
 
 
 def states(report: Report) -> dict[str, MemberState]:
@@ -308,24 +298,6 @@ def test_wrong_salts_are_mended_when_the_realm_tells_the_right_one_afterwards() 
     assert forest.is_right()
 
 
-def test_somebody_who_rolls_in_the_very_last_moment_loses_nobody_a_ticket() -> None:
-    """A whole roll of somebody else between our check and our password."""
-    realm = Watched()
-    forest = Forest(realm)
-    theirs: list[Report] = []
-
-    def another(_: str) -> None:
-        realm.look = lambda _: None
-        theirs.append(forest())
-
-    realm.look = another
-    ours = forest()
-    assert theirs[0].outcome is ours.outcome is Outcome.ROLLED
-    assert forest.account.number == 5
-    assert forest.is_right()
-    assert all(forest.member(name).numbers("asa$") == (5, 4, 3) for name in MEMBERS), "no key that was used is lost"
-
-
 def test_a_realm_that_refuses_to_prove_after_the_password_is_set_leaves_it_to_another_run() -> None:
     realm = Watched()
     forest = Forest(realm)
@@ -334,64 +306,6 @@ def test_a_realm_that_refuses_to_prove_after_the_password_is_set_leaves_it_to_an
     assert (report.outcome, report.code, forest.log.numbers[-1]) == (Outcome.UNFINISHED, 3, 14003)
     assert "the KDC knows no asa$. Run again" in report.text
     assert forest.is_right(), "they were told before"
-
-
-class Killed(BaseException):
-    """The process is no more."""
-
-
-def test_somebody_who_gives_other_keys_in_the_very_last_moment_is_put_right() -> None:
-    realm = Watched()
-    forest = Forest(realm)
-
-    def another(_: str) -> None:
-        realm.look = lambda _: None
-        realm.fail("set_password", Killed())  # type: ignore[arg-type]
-        with pytest.raises(Killed):
-            forest()
-
-    realm.look = another
-    assert forest().outcome is Outcome.ROLLED
-    assert forest.is_right()
-
-
-POINTS = [
-    *((name, call, after) for name in MEMBERS for call in ("hold", "confirm") for after in (False, True)),
-    *(("", call, after) for call in ("keys", "set_password", "prove", "last prove") for after in (False, True)),
-]
-"""Every call of a roll that does something, at whom, and whether it dies before or after it was done."""
-
-
-@pytest.mark.parametrize("skips", [0, 1])
-@pytest.mark.parametrize(("whose", "call", "after"), POINTS)
-def test_a_roll_that_is_killed_anywhere_is_mended_by_running_again(
-    whose: str, call: str, after: bool, skips: int
-) -> None:
-    realm = Watched()
-    forest = Forest(realm)
-    realm.skips = skips
-    target = forest.member(whose) if whose else realm
-
-    def kill(_: str = "") -> None:
-        target.fail(call.removeprefix("last "), Killed(), after=after)  # type: ignore[arg-type]
-
-    realm.look = kill if call.startswith("last") else lambda _: None
-    if not call.startswith("last"):
-        kill()
-    with pytest.raises(Killed):
-        forest()
-    realm.look = lambda _: None
-    assert forest.log.numbers == [14001, 14004]
-    assert "it was broken off" in forest.log.lines[-1][1]
-    assert forest.reads()
-    number, was_right = forest.account.number, forest.is_right() and forest.account.number != 3
-    report = forest()
-    if number == 3:
-        assert report.outcome is Outcome.ROLLED
-    else:  # there is no second password
-        assert forest.account.number == number == 4 + skips
-        assert report.outcome is (Outcome.REFUSED if was_right else Outcome.FINISHED)
-    assert forest.is_right()
 
 
 def test_a_password_is_not_rolled_again_within_the_life_of_a_ticket() -> None:
@@ -516,60 +430,6 @@ def test_a_clock_that_is_wrong_is_warned_of() -> None:
     forest = Forest()
     forest.member("cas1").now = NOW + 400
     assert any("the clock of cas1 is more than 5 minutes off" in text for text in forest().warnings)
-
-
-# Copying.
-
-
-def test_what_one_member_holds_is_copied_to_others_without_touching_the_realm() -> None:
-    forest = Forest()
-    forest.member("cas2").drop("asa$")
-    report = forest(copy_from="cas1", scope=Scope(servers=("cas2",)))
-    assert (report.outcome, report.code, forest.log.numbers) == (Outcome.CAUGHT_UP, 0, [14001, 14002])
-    assert forest.is_right()
-    assert {call.split(" ")[0] for call in forest.realm.calls} == {"account", "prove"}
-    assert forest.member("cas2").calls[-1] == "take asa$"
-    assert "give asa$" in forest.member("cas1").calls
-
-
-def test_copying_works_without_the_realm_and_says_what_was_not_seen() -> None:
-    forest = Forest()
-    forest.member("cas2").drop("asa$")
-    forest.realm.fail("account", Unavailable("no controller answers"), times=9)
-    report = forest(copy_from="cas1")
-    assert report.code == 0
-    assert "was not seen: no controller answers" in report.warnings[0]
-    assert forest.log.numbers[-1] == 14003
-
-
-def test_keys_that_the_directory_does_not_have_are_copied_only_by_force() -> None:
-    forest = Forest()
-    old = forest.holding()
-    forest.realm.now += DAY
-    forest()
-    forest.member("cas1").put(old)
-    refused = forest(copy_from="cas1")
-    assert refused.code == 1
-    assert "cas1 does not hold the key that the directory has (number 4)" in refused.text
-    assert forest.is_right("cas2", "ber1")
-    assert forest(copy_from="cas2").code == 0
-    assert forest.is_right()
-
-
-def test_whoever_cannot_be_given_a_copy_is_named() -> None:
-    forest = Forest()
-    forest.agents.silent.add("cas2.domain.tld")
-    report = forest(copy_from="cas1")
-    assert (report.outcome, report.code) == (Outcome.UNFINISHED, 3)
-    assert states(report)["cas2"] is MemberState.MISSING
-
-
-def test_a_member_that_holds_nothing_cannot_be_copied_from() -> None:
-    forest = Forest()
-    forest.member("cas1").drop("asa$")
-    with pytest.raises(NotFound, match="holds nothing"):
-        forest(copy_from="cas1")
-    assert forest.log.numbers == [14001, 14004]
 
 
 def test_keys_that_are_not_ours_never_take_the_place_of_the_directorys() -> None:

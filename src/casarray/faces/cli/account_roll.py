@@ -13,6 +13,38 @@ if TYPE_CHECKING:
 EXAMPLE = "Example:  casarray account roll asa$ --all --unattended"
 
 
+def _text(option: str, metavar: str, words: str) -> typer.models.OptionInfo:
+    made: typer.models.OptionInfo = typer.Option(option, metavar=metavar, help=words, show_default=False)
+    return made
+
+
+AccountName = Annotated[
+    str, typer.Argument(metavar="[ACCOUNT]", help="Its name. Default: the only one there is.", show_default=False)
+]
+Everywhere = Annotated[bool, typer.Option("--all", help="On every member of every array that uses it: the default.")]
+Arrays = Annotated[list[str] | None, _text("--array", "NAME", "On the members of this array; again for more.")]
+Servers = Annotated[list[str] | None, _text("--server", "NAME", "On this server; again for more.")]
+CopyFrom = Annotated[str, _text("--copy-from", "SERVER", "No new password: give what this member holds to the others.")]
+Unattended = Annotated[
+    bool, typer.Option("--unattended", help="Ask nothing: with a member missing, nothing is changed.")
+]
+LeftOut = Annotated[
+    list[str] | None, _text("--except", "NAME", "Go on without this member if it is dead; again for more.")
+]
+OlderThan = Annotated[str, _text("--older-than", "DURATION", "Only a password that is older, like 3w or 30d.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Also within the life of a ticket, or when no member holds the present key.")
+]
+Schedule = Annotated[
+    str, _text("--schedule", "NAME", "Roll nothing now: write a systemd timer of this name that rolls unattended.")
+]
+Every = Annotated[str, typer.Option("--every", metavar="DURATION", help="With --schedule: how old a password may get.")]
+Folder = Annotated[
+    str, _text("--folder", "FOLDER", "With --schedule: where the units go. Default: /etc/systemd/system.")
+]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say every step.")]
+
+
 def add_to(commands: typer.Typer) -> None:
     """Add the command."""
     commands.command("roll", epilog=EXAMPLE)(roll)
@@ -20,82 +52,23 @@ def add_to(commands: typer.Typer) -> None:
 
 def roll(
     context: typer.Context,
-    account: Annotated[
-        str,
-        typer.Argument(metavar="[ACCOUNT]", help="Its name. Default: the only one there is.", show_default=False),
-    ] = "",
+    account: AccountName = "",
     *,
-    all_members: Annotated[
-        bool, typer.Option("--all", help="On every member of every array that uses it: the default.")
-    ] = False,
-    array: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--array", metavar="NAME", help="On the members of this array; again for more.", show_default=False
-        ),
-    ] = None,
-    server: Annotated[
-        list[str] | None,
-        typer.Option("--server", metavar="NAME", help="On this server; again for more.", show_default=False),
-    ] = None,
-    copy_from: Annotated[
-        str,
-        typer.Option(
-            "--copy-from",
-            metavar="SERVER",
-            help="No new password: give what this member holds to the others.",
-            show_default=False,
-        ),
-    ] = "",
-    unattended: Annotated[
-        bool, typer.Option("--unattended", help="Ask nothing: with a member missing, nothing is changed.")
-    ] = False,
-    left_out: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--except",
-            metavar="NAME",
-            help="Go on without this member if it is dead; again for more.",
-            show_default=False,
-        ),
-    ] = None,
-    older_than: Annotated[
-        str,
-        typer.Option(
-            "--older-than",
-            metavar="DURATION",
-            help="Only a password that is older, like 3w or 30d.",
-            show_default=False,
-        ),
-    ] = "",
-    force: Annotated[
-        bool, typer.Option("--force", help="Also within the life of a ticket, or when no member holds the present key.")
-    ] = False,
-    schedule: Annotated[
-        str,
-        typer.Option(
-            "--schedule",
-            metavar="NAME",
-            help="Roll nothing now: write a systemd timer of this name that rolls unattended.",
-            show_default=False,
-        ),
-    ] = "",
-    every: Annotated[
-        str, typer.Option("--every", metavar="DURATION", help="With --schedule: how old a password may get.")
-    ] = "3w",
-    folder: Annotated[
-        str,
-        typer.Option(
-            "--folder",
-            metavar="FOLDER",
-            help="With --schedule: where the units go. Default: /etc/systemd/system.",
-            show_default=False,
-        ),
-    ] = "",
+    all_members: Everywhere = False,
+    array: Arrays = None,
+    server: Servers = None,
+    copy_from: CopyFrom = "",
+    unattended: Unattended = False,
+    left_out: LeftOut = None,
+    older_than: OlderThan = "",
+    force: Force = False,
+    schedule: Schedule = "",
+    every: Every = "3w",
+    folder: Folder = "",
     store: Store = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say every step.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Give a shared account a new password that every member knows before the directory does.
 
