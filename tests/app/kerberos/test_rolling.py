@@ -286,6 +286,22 @@ def test_wrong_salts_are_found_when_a_ticket_is_got_and_what_cannot_be_mended_is
     assert "its salt, or its password, is another" in report.text
 
 
+def test_a_kdc_that_has_not_heard_of_the_password_yet_is_asked_again() -> None:
+    class Behind(Watched):
+        times = 0
+
+        def prove(self, account: Account, generation: Generation) -> str:
+            self.times -= 1
+            return "these are not my keys" if self.times > 0 else super().prove(account, generation)
+
+    realm = Behind()
+    forest, watch = Forest(realm), Watcher()
+    realm.look = lambda _: setattr(realm, "times", 3)
+    assert forest(watch).outcome is Outcome.ROLLED
+    assert forest.is_right()
+    assert any("does not know the new keys yet" in text for text in watch.phases)
+
+
 def test_wrong_salts_are_mended_when_the_realm_tells_the_right_one_afterwards() -> None:
     class Renamed(Watched):
         def keys(self, account, password, encryption):  # type: ignore[no-untyped-def]

@@ -485,3 +485,13 @@ def test_a_name_that_has_no_keys_yet_is_reason_enough_for_a_roll() -> None:
     known = replace(known, proofs={print_of(checks(first)): ""})
     assert next_step(known) == steps.Make()
     assert "was set 1m ago" in refusal(replace(known, account=replace(principals, names=("http/x",))))
+
+
+def test_a_kdc_that_lags_behind_does_not_cost_the_keys_that_the_directory_has() -> None:
+    """Killed after the password was set: the KDC that is asked has not heard of it, the directory has."""
+    lagging = told(Holding("asa$", "LAB", (), (generation("p1", 4, pending=True), generation("p0", 3))))
+    known = replace(
+        roll(replace(ACCOUNT, number=4), Member("cas1", lagging)),
+        proofs={print_of(checks(generation("p1", 4))): "not yet", print_of(checks(generation("p0", 3))): ""},
+    )
+    assert "Its controllers do not agree yet" in refusal(known)

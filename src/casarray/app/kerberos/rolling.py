@@ -7,6 +7,7 @@ import secrets
 import string
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,7 @@ from casarray.core.kerberos.wanted import wanted_names
 MOST_SKEW = 300.0  # seconds; Kerberos refuses tickets when clocks differ by more
 MOST_STEPS = 1000  # a roll has a few dozen; more means that a member says one thing and does another
 REREADS = (1.0, 2.0, 5.0)  # seconds before each time the realm is asked again
+REPLICATION = (5.0, 15.0)  # seconds before a KDC is asked again that may have heard of the password meanwhile
 
 
 def roll(
@@ -284,8 +286,21 @@ class _Rolling:
             return replace(current, derived_again=True)
         again = numbered(Generation(account.number + 1, keys, current.new.made), account.number)
         if print_of(checks(again)) == current.new_print:
-            return replace(current, derived_again=True)
+            return self._prove_later(current)
         return replace(current, derived_again=True, new=again, restored=frozenset())
+
+    def _prove_later(self, current: Roll) -> Roll:
+        """The salt was right: perhaps the KDC that was asked has not heard of the password yet."""
+        assert current.new is not None
+        generation, why = numbered(current.new, current.account.number), current.proofs[current.new_print]
+        for seconds in REPLICATION:
+            self._watch.phase(f"a KDC does not know the new keys yet: asking it again in {seconds:.0f} seconds", ())
+            self._sleep(seconds)
+            with suppress(Unavailable):
+                why = self._desk.realm.prove(current.account, generation)
+            if not why:
+                break
+        return replace(current, derived_again=True, proofs={**current.proofs, current.new_print: why})
 
     def _restore(self, step: steps.Restore, current: Roll) -> Roll:
         assert current.new is not None

@@ -199,6 +199,8 @@ def _spread(roll: Roll) -> Step | None:
     """Every member that can be reached is to hold what the directory has, under the number it has there."""
     if roll.current is None:
         return None
+    if apart := _apart(roll, roll.current):
+        return apart
     actual = roll.account.number
     waiting = [
         (member.name, one.number)
@@ -210,6 +212,22 @@ def _spread(roll: Roll) -> Step | None:
     lacking = tuple(member.name for member in roll.taking_part if member.generation(roll.current) is None)
     source = next((member.name for member in roll.taking_part if member.generation(roll.current)), None)
     return CopyTo(source, lacking) if source and lacking else None
+
+
+def _apart(roll: Roll, current: Print) -> End | None:
+    """Keys in use that have another number than the account: the KDC that proved them is another than who told that.
+
+    A pending one gets its number now; one that was confirmed has it, and keeps it.
+    """
+    held = [(member.name, one) for member in roll.taking_part if (one := member.generation(current))]
+    wrong = next(((name, one) for name, one in held if not one.pending and one.number != roll.account.number), None)
+    if wrong is None or roll.terms.force:
+        return None
+    return End(
+        Outcome.REFUSED,
+        f"nothing was changed: a KDC makes tickets of {roll.account} with key {wrong[1].number} (of {wrong[0]}), but "
+        f"the directory tells of {roll.account.number}. Its controllers do not agree yet: wait, then run this again",
+    )
 
 
 def _unproven(roll: Roll) -> Prove | None:
