@@ -10,6 +10,7 @@ import itertools
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,6 +179,18 @@ class KerberosSite(NetworkSite):
         """Tell the gateway of the members as they are now."""
         self.write_config(wanted)
         self.reload_gateway()
+
+    async def all_in_use(self, seconds: float = 20.0) -> None:
+        """Wait until the gateway leads clients to every member. `Unavailable` with the reasons if it does not."""
+        until = time.monotonic() + seconds
+        while True:
+            status = await asyncio.to_thread(self.control.status)
+            members = [member for group in status.arrays[0].groups for member in group.members]
+            if members and all(member.eligible for member in members):
+                return
+            if time.monotonic() > until:
+                raise Unavailable("; ".join(f"{member.name}: {member.reason}" for member in members))
+            await asyncio.sleep(0.1)
 
     def desk(self, realm: Realm, agents: Agents) -> Desk:
         """What an administrator of this array works with: its directory as it is now, in memory."""

@@ -48,6 +48,7 @@ async def logins(folder: Path, runs: int) -> list[Figure]:
             administrator = await asyncio.to_thread(Administrator, site)
             await asyncio.to_thread(administrator.begin)
             users = [await asyncio.to_thread(site.user, f"user{number}") for number in range(USERS)]
+            await site.all_in_use()
             return [await _through_rolls(site, users, administrator.roll, count)]
 
 
