@@ -399,8 +399,9 @@ def _ended(roll: Roll, proof: str) -> End:
     if proof:
         return End(
             Outcome.UNFINISHED,
-            f"the directory has a new password for {roll.account} (key {number}), but the members' keys do not fit: "
-            f"{ended(proof)} Clients cannot log on with new tickets: find the reason, then run this again with --force",
+            f"the directory has a new password for {roll.account} (key {number}), but a KDC does not know the members' "
+            f"keys: {ended(proof)} If it has not heard of the password yet, it will: run this again in a quarter of an "
+            "hour. If it says the same then, clients cannot log on with new tickets: find the reason, and use --force",
         )
     bad = [one for one in roll.members if one.missing and one in roll.missing and one.name in roll.pushed]
     bad += [one for one in roll.taking_part if one.generation(roll.new_print) is None]
