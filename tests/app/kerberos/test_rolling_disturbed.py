@@ -1,9 +1,16 @@
 """Rolls that are killed at any call, and two at the same moment: nobody is locked out, and another run mends it."""
 
-import pytest
-from tests.app.kerberos.rolled import MEMBERS, Forest, Watched
+from dataclasses import replace
 
-from casarray.app.kerberos.order import Report
+import pytest
+from tests.app.kerberos.fake_realm import NOW
+from tests.app.kerberos.rolled import DAY, MEMBERS, Forest, Watched
+
+from casarray.app.kerberos.desk import Desk
+from casarray.app.kerberos.order import Order, Report
+from casarray.app.kerberos.rolling import roll
+from casarray.core.kerberos.account import Account
+from casarray.core.kerberos.keys import Generation
 from casarray.core.kerberos.roll_steps import Outcome
 
 
@@ -81,3 +88,42 @@ def test_somebody_who_rolls_in_the_very_last_moment_loses_nobody_a_ticket() -> N
     assert forest.account.number == 5
     assert forest.is_right()
     assert all(forest.member(name).numbers("asa$") == (5, 4, 3) for name in MEMBERS), "no key that was used is lost"
+
+
+def test_of_several_controllers_one_that_has_not_heard_of_a_broken_off_roll_is_given_time() -> None:
+    """Killed after the password was set; run again on a controller, and with a KDC, that have not heard of it."""
+
+    class Late(Watched):
+        lags = False
+
+        def account(self, name: str) -> Account:
+            found = super().account(name)
+            return replace(found, number=3, set_at=NOW - 30 * DAY) if self.lags else found
+
+        def prove(self, account: Account, generation: Generation) -> str:
+            if self.lags:
+                return "" if generation.keys == old else "these are not my keys"
+            return super().prove(account, generation)
+
+    realm = Late()
+    forest = Forest(realm)
+    old = realm.kdc_keys("asa$")
+    settings = replace(forest.desk.settings, realm=("ldap://dc1.lab.example", "ldap://dc2.lab.example"))
+    realm.look = lambda _: None
+    forest.member("cas1").fail("confirm", Killed())  # type: ignore[arg-type]
+    forest.member("cas2").fail("confirm", Killed())  # type: ignore[arg-type]
+    forest.member("ber1").fail("confirm", Killed())  # type: ignore[arg-type]
+    with pytest.raises(Killed):
+        forest()
+    realm.lags = True
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        realm.lags = False
+
+    desk = Desk(forest.desk.directory, lambda: settings, lambda: realm, lambda: forest.agents)
+    assert roll(desk, Order("asa$"), now=lambda: NOW + 1, sleep=sleep).outcome is Outcome.FINISHED
+    assert waited == [59.0]
+    assert forest.account.number == 4
+    assert forest.is_right()

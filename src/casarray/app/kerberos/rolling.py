@@ -33,6 +33,7 @@ from casarray.core.kerberos.wanted import wanted_names
 MOST_SKEW = 300.0  # seconds; Kerberos refuses tickets when clocks differ by more
 MOST_STEPS = 1000  # a roll has a few dozen; more means that a member says one thing and does another
 REREADS = (1.0, 2.0, 5.0)  # seconds before each time the realm is asked again
+SETTLE = 60.0  # seconds from which on every controller knows what one was told
 REPLICATION = (5.0, 15.0)  # seconds before a KDC is asked again that may have heard of the password meanwhile
 
 
@@ -59,6 +60,7 @@ class _Rolling:
         self._desk, self._order, self._share, self._crew = job.desk, job.order, job.share, job.crew
         self._watch, self._now, self._sleep = job.watch, job.now, job.sleep
         self._password = ""
+        self._has_settled = False
         self._answered = True  # the realm, when it was told the password
         self._warnings: list[str] = []
         self._planned: list[str] = []
@@ -191,6 +193,8 @@ class _Rolling:
 
     def _make(self, _step: steps.Make, current: Roll) -> Roll:
         account = current.account
+        if (settled := self._settled(current)) is not current:
+            return settled
         self._password = new_password()
         kinds = rules.kinds_of(account, self._desk.settings.encryption)
         keys = self._desk.realm.keys(account, self._password, kinds)
@@ -198,6 +202,28 @@ class _Rolling:
             raise Stopped(Outcome.REFUSED, f"nothing was changed: {account} has no names that keys could be for")
         new = numbered(Generation(account.number + 1, keys, self._now(), pending=True), current.next_number)
         return replace(current, new=new)
+
+    def _settled(self, current: Roll) -> Roll:
+        """After a roll that was broken off a moment ago: wait until each of several controllers has heard what it did.
+
+        Its keys are not proven, but one that has not heard of its password would say so all the same.
+        """
+        made = [
+            one.made
+            for member in current.taking_part
+            for one in (member.held.generations if member.held else ())
+            if one.pending and one.number > current.account.number
+        ]
+        left = max(made, default=0.0) + SETTLE - self._now()
+        if len(self._desk.settings.realm) < 2 or left <= 0 or self._has_settled:
+            return current
+        self._has_settled = True
+        self._watch.phase(
+            f"a roll was broken off a moment ago: {left:.0f} seconds until all controllers know of it", ()
+        )
+        self._sleep(left)
+        self._desk.close()
+        return replace(current, account=self._desk.realm.account(current.account.name), proofs={})
 
     def _push(self, step: steps.Push, current: Roll) -> Roll:
         new = current.new
