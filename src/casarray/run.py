@@ -30,7 +30,7 @@ from casarray.adapters.kernel.nfnetlink import Interrupted
 from casarray.adapters.kernel.resets import Resets
 from casarray.adapters.kernel.vip import place, withdraw
 from casarray.adapters.log import log_to_stderr
-from casarray.adapters.net.dial import DialProber
+from casarray.adapters.net.dial import DialProber, Door
 from casarray.adapters.net.mapper import MapperListener, settings_of
 from casarray.adapters.net.userspace import UserspaceForwarder
 from casarray.adapters.stores.last_known import LastKnownFile
@@ -265,7 +265,7 @@ class Gateway:
         return service
 
     def _array_service(self, plan: Plan) -> ArrayService:
-        prober = DialProber()
+        prober = DialProber(open_door=self._door)
         if self._mode is Mode.KERNEL:
             addresses = HostAddresses(self._config.gateway.interface)
             return ArrayService(plan, KernelForwarder(plan.array.name), self._clock, prober, addresses)
@@ -277,6 +277,15 @@ class Gateway:
         relay = UserspaceForwarder(unreachable=unreachable)
         service = ArrayService(plan, relay, self._clock, prober, HostAddresses(None))
         return service
+
+    def _door(self) -> Door | None:
+        """What brings the probe `kerberos` its tickets, where the libraries are here."""
+        try:
+            from casarray.adapters.kerberos.probing import KerberosProbes  # noqa: PLC0415 - it has libraries of its own
+        except ImportError as error:
+            log.error("the probe kerberos needs the library %s: pip install 'casarray[kerberos]'", error.name)
+            return None
+        return KerberosProbes(self._config.kerberos)
 
     def _mapper(self, service: ArrayService) -> Mapper:
         return MapperListener(settings_of(service.array), service)

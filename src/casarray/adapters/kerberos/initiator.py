@@ -99,6 +99,11 @@ class Purse:
         """Our principal; empty before there was a ticket."""
         return self._owner
 
+    @property
+    def lives(self) -> bool:
+        """Whether there are tickets that have not run out."""
+        return bool(self._cache) and time.time() < self._until
+
     def open(self) -> NoTicket | None:
         """Get a ticket-granting ticket, if there is none; what is wrong with it."""
         with self._lock:
@@ -109,13 +114,10 @@ class Purse:
             except krb5.Krb5Error as error:
                 return _without(error)
 
-    def forget(self, name: str = "") -> None:
-        """Ask the KDC anew next time; for one name, for its ticket alone."""
+    def forget(self) -> None:
+        """Ask the KDC anew next time."""
         with self._lock:
-            if not name:
-                self._drop()
-            elif self._realms.pop(name, None) is not None:
-                self._copy_tgt()
+            self._drop()
 
     def get(self, name: str) -> Got | NoTicket:
         """A ticket for the service ``class/host``; one that is here already, if it is."""
@@ -193,13 +195,6 @@ class Purse:
             krb5.cc_store_cred(context, cache, ticket)
         self._until = max(float(ticket.times.endtime) for ticket in tickets)
         self._owner = client.name.decode("utf-8", "replace")
-
-    def _copy_tgt(self) -> None:
-        """A cache with our ticket-granting ticket alone."""
-        context = krb5.init_context()
-        cache = krb5.cc_resolve(context, self._cache.encode())
-        client = krb5.cc_get_principal(context, cache)
-        self._keep(context, client, _granting(cache))
 
     def _drop(self) -> None:
         if self._cache:

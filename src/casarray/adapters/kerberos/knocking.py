@@ -15,7 +15,7 @@ from casarray.core.kerberos.approach import Approach, Protocol
 from casarray.core.kerberos.knock_http import knock_http
 from casarray.core.kerberos.knock_mail import knock_mail
 from casarray.core.kerberos.knock_rpc import knock_rpc
-from casarray.core.kerberos.knocks import Heard, Knock, Outcome
+from casarray.core.kerberos.knocks import SHOWN, Heard, Knock, Outcome
 from casarray.core.kerberos.proof import Got, NoTicket
 
 
@@ -46,7 +46,10 @@ class GssKnocker:
             return Heard(Outcome.UNREACHABLE, f"was not asked: {error}", ours=True)
         heard: list[Heard] = []
         answer = _Caller(address, time.monotonic() + seconds).carry(Talk("", _overheard(steps, heard.append)))
-        return heard[0] if heard else Heard(Outcome.UNREACHABLE, answer.reason.strip(), ours=answer.ours)
+        if heard:
+            return heard[0]
+        outcome = Outcome.REFUSED if answer.reason.endswith(SHOWN) else Outcome.UNREACHABLE
+        return Heard(outcome, answer.reason.strip(), ours=answer.ours)
 
     def close(self) -> None:
         """Forget the tickets. Twice is once."""

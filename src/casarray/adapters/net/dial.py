@@ -11,9 +11,11 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
+from casarray.core.config import ProbeKind
 from casarray.core.forwarding.table import Address
-from casarray.core.health.conversation import Answer, Ask, Dial, Encrypt, Failure, Step, Talk
+from casarray.core.health.conversation import Answer, Ask, Dial, Encrypt, Failure, Step, Steps, Talk
 from casarray.core.health.probes import Target, conversation
 
 CHUNK = 16 * 1024
@@ -51,11 +53,32 @@ def probing_context() -> ssl.SSLContext:
     return context
 
 
+class Door(Protocol):
+    """Brings the tickets that the probe `kerberos` shows."""
+
+    async def steps(self, target: Target, seconds: float) -> Steps | Answer:
+        """The conversation for this target, or why there is none."""
+
+    def close(self) -> None:
+        """Let go of them. Twice is once."""
+
+
 class DialProber:
     """`casarray.app.ports.Prober` over real sockets, on the running loop."""
 
-    def __init__(self, sources: Mapping[int, Address] | None = None, context: ssl.SSLContext | None = None) -> None:
-        """``sources``: the address to probe from, by IP version; else the host's routing decides."""
+    def __init__(
+        self,
+        sources: Mapping[int, Address] | None = None,
+        context: ssl.SSLContext | None = None,
+        open_door: Callable[[], Door | None] = lambda: None,
+    ) -> None:
+        """``sources``: the address to probe from, by IP version; else the host's routing decides.
+
+        ``open_door``: called once, when the first probe `kerberos` is made.
+        """
+        self._open_door = open_door
+        self._door: Door | None = None
+        self._opened = False
         self._sources = {version: str(address) for version, address in (sources or {}).items()}
         self._context = context
         self._tripwires: set[_Tripwire] = set()
@@ -70,7 +93,14 @@ class DialProber:
         for at, address in enumerate(target.addresses):
             name = target.server if len(target.addresses) == 1 else f"{target.server} ({address})"
             keep = trip is not None and at == len(target.addresses) - 1
-            talk = Talk(name, conversation(target, keep=keep))
+            steps: Steps | Answer
+            if target.service.probe is ProbeKind.KERBEROS:
+                keep, steps = False, await self._with_ticket(target, seconds)
+            else:
+                steps = conversation(target, keep=keep)
+            if isinstance(steps, Answer):
+                return steps, None
+            talk = Talk(name, steps)
             exchange = _Exchange(self, talk, address, deadline)
             try:
                 answer = await exchange.answer
@@ -83,10 +113,17 @@ class DialProber:
             return answer, None
         return answer, _Tripwire(loop, kept, trip, self._tripwires)
 
+    async def _with_ticket(self, target: Target, seconds: float) -> Steps | Answer:
+        if not self._opened:
+            self._opened, self._door = True, self._open_door()
+        return conversation(target) if self._door is None else await self._door.steps(target, seconds)
+
     def close(self) -> None:
-        """Cut the tripwires that are still held."""
+        """Cut the tripwires that are still held, and let go of the tickets."""
         for tripwire in tuple(self._tripwires):
             tripwire.cut()
+        if self._door is not None:
+            self._door.close()
 
     def source(self, version: int) -> str | None:
         """The address to probe from, for this IP version."""

@@ -455,7 +455,7 @@ def _step(
 
 def _held(evidence: Evidence | None) -> str:
     if evidence is None or not evidence.agent:
-        return "an older one, as far as can be seen"
+        return "an older one, or one of another type"
     return _versions(evidence.held)
 
 

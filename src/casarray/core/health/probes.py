@@ -32,8 +32,8 @@ def conversation(target: Target, *, keep: bool = False) -> Steps:
     With ``keep``, one that ends up leaves a connection open that servers let idle: it serves as a tripwire.
     """
     service, host = target.service, target.host or target.server
-    if service.probe is ProbeKind.NONE:
-        return unprobed()
+    if service.probe in (ProbeKind.NONE, ProbeKind.KERBEROS):
+        return unprobed() if service.probe is ProbeKind.NONE else without_tickets()
     if service.probe is ProbeKind.RPC:
         return rpc(service, target.mapper_port)
     if service.port is None:
@@ -56,6 +56,12 @@ def unprobed() -> Steps:
     """Up without a look."""
     yield from ()
     return Answer(True, "is not probed")
+
+
+def without_tickets() -> Steps:
+    """Nobody brings tickets; who does, brings the conversation as well (`casarray.core.kerberos.probe`)."""
+    yield from ()
+    return Answer(False, "was not probed: the libraries of casarray[kerberos] are missing here", ours=True)
 
 
 def nowhere(service: str) -> Steps:

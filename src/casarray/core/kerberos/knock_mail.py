@@ -11,7 +11,7 @@ from casarray.core.health.conversation import Ask, Dial, Encrypt, Say
 from casarray.core.health.greetings import printable
 from casarray.core.kerberos import approach
 from casarray.core.kerberos.approach import Approach
-from casarray.core.kerberos.knocks import MOST_LEGS, Heard, Initiator, Knock, Outcome, Part, from64, refused
+from casarray.core.kerberos.knocks import MOST_LEGS, SHOWN, Heard, Initiator, Knock, Outcome, Part, from64, refused
 from casarray.core.kerberos.refusals import refusal_of
 
 LONGEST_LINE = 64 * 1024
@@ -192,7 +192,7 @@ def _sasl(lines: _Lines, dialect: _Dialect, login: _Login) -> Knock:
 
 
 def _answer(lines: _Lines, data: bytes) -> Part[bytes]:
-    line = yield from lines.next("answer AUTH GSSAPI", data)
+    line = yield from lines.next(SHOWN, data)
     while _ASIDE.match(line):
-        line = yield from lines.next("answer AUTH GSSAPI")
+        line = yield from lines.next(SHOWN)
     return line

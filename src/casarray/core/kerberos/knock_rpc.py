@@ -7,7 +7,7 @@ from casarray.core.errors import Denied
 from casarray.core.health.conversation import Ask, Dial
 from casarray.core.health.rpc import find_port, syntax
 from casarray.core.kerberos.approach import Approach
-from casarray.core.kerberos.knocks import Heard, Knock, Outcome, Part, refused
+from casarray.core.kerberos.knocks import SHOWN, Heard, Knock, Outcome, Part, refused
 from casarray.core.kerberos.refusals import refusal_of
 
 _NO_KERBEROS = (NakReason.AUTHENTICATION_TYPE_NOT_RECOGNIZED,)
@@ -77,7 +77,7 @@ def _not_bound(event: ClientEvent, security: Security, port: int) -> Heard:
 
 def _event(client: RpcClient, data: bytes) -> Part[ClientEvent]:
     while True:
-        for event in client.receive((yield Ask("answer the bind", data))):
+        for event in client.receive((yield Ask(SHOWN, data))):
             if isinstance(event, Broken):
                 raise event.error
             if not isinstance(event, ShutdownAsked):

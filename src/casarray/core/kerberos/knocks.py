@@ -18,6 +18,7 @@ from casarray.core.health.conversation import Step
 from casarray.core.kerberos.refusals import refusal_of
 
 MOST_LEGS = 4
+SHOWN = "answer the ticket"  # what a server does not do that was shown one and says nothing: Dovecot takes its time
 
 T = TypeVar("T")
 Part = Generator[Step, bytes, T]

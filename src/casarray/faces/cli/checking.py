@@ -1,6 +1,7 @@
 """What `check` says of a configuration file."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import typer
@@ -8,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from casarray.core.config import Array, Config, Service
+from casarray.core.config import Array, Config, ProbeKind, Service
 from casarray.core.config_file import MOST_PROBLEMS, Examined, describe, examine
 from casarray.core.config_rules import advise
 from casarray.core.errors import ConfigError
@@ -40,7 +41,7 @@ def _print_check(file: str, examined: Examined) -> None:
     if examined.config is None:
         print_json({"ok": False, "file": file, "problems": examined.problems})
     else:
-        notes = advise(examined.config)
+        notes = (*advise(examined.config), *_missing(examined.config))
         print_json({"ok": True, "file": file, "config": examined.config, "notes": notes})
 
 
@@ -65,11 +66,23 @@ def _plan(file: str, config: Config) -> Group:
         rows = [(s.name, ", ".join(map(str, s.addresses)), str(s.weight), percent(s.weight / total)) for s in members]
         servers = table(("SERVER", "ADDRESS", "WEIGHT", "SHARE"), rows, numbers=("WEIGHT", "SHARE"))
         parts.append(Padding(servers, (1, 0, 0, 2)))
-    notes = advise(config)
+    notes = (*advise(config), *_missing(config))
     if notes:
         parts.append(Text(""))
         parts.extend(Text(f"note: {note}", CAUTION) for note in notes)
     return Group(*parts)
+
+
+def _missing(config: Config) -> tuple[str, ...]:
+    """Libraries that the configuration needs and this machine lacks."""
+    asked = any(service.probe is ProbeKind.KERBEROS for array in config.arrays for service in array.services)
+    lacking = [name for name in ("gssapi", "krb5") if asked and find_spec(name) is None]
+    if not lacking:
+        return ()
+    return (
+        f"the probe kerberos needs {' and '.join(lacking)}, which this machine does not have, so nobody is probed by "
+        "it: pip install 'casarray[kerberos]'",
+    )
 
 
 def _sameness(array: Array) -> str:
