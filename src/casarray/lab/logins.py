@@ -41,6 +41,7 @@ from casarray.core.errors import CasarrayError, Unavailable
 from casarray.lab.load import NO_LINGER
 
 TIMEOUT = 10.0  # of one login, seconds
+TELL_SECONDS = 0.2
 MOST_REASONS = 50
 KRB5 = gssapi.OID.from_int_seq("1.2.840.113554.1.2.2")
 _caches = itertools.count(1)
@@ -249,7 +250,7 @@ class Logins:
         self._over.set()
 
     def run(self, tell: Callable[[int], None] | None = None) -> Tally:
-        """All of them; what came of it. ``tell`` hears every second how many there were."""
+        """All of them; what came of it. ``tell`` hears now and then how many there were."""
         since = told = time.monotonic()
         threads = [
             threading.Thread(target=self._work, args=(number, client)) for number, client in enumerate(self._clients)
@@ -260,7 +261,7 @@ class Logins:
             now = time.monotonic()
             if now - since > self._seconds:
                 self._over.set()
-            if tell and now - told >= 1:
+            if tell and now - told >= TELL_SECONDS:
                 told = now
                 tell(self.tally.total)
             next((thread for thread in threads if thread.is_alive()), threads[0]).join(0.05)
@@ -312,7 +313,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between a client's logins")
-    parser.add_argument("--progress", action="store_true", help="print every second how many there were")
+    parser.add_argument("--progress", action="store_true", help="print now and then how many there were")
     parser.add_argument("--fresh", action="store_const", const=1.0, default=0.0, dest="fresh_share")
     parser.add_argument("--fresh-share", type=float, dest="fresh_share")
     return parser

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from casarray.lab import kerberos_members, samba_ad
 from casarray.lab.directory_load import OneName
 from casarray.lab.figure import Figure, spread
 from casarray.lab.kerberos_site import ACCOUNT, KerberosSite, User
+from casarray.lab.measure_kerberos import told_of
 from casarray.lab.netns import Lab
 from casarray.lab.samba_ad import ADMINISTRATOR, DomainController
 
@@ -38,23 +38,36 @@ async def logins(folder: Path, runs: int) -> list[Figure]:
     """
     if reason := samba_ad.missing() or kerberos_members.missing():
         return [Figure("failed logins", GOAL, f"not measured: {reason}", None)]
-    (folder / "dc").mkdir()
-    (folder / "site").mkdir()
-    count = min(MANY, 1_000 * runs)
+    for place in ("dc", "site"):
+        (folder / place).mkdir()
     with Lab() as lab, DomainController(lab, folder / "dc") as controller:
-        health = {"interval": '"250ms"'}
-        async with KerberosSite(folder / "site", controller, first=3, health=health) as site:
-            await asyncio.gather(site.start_gateway(), *map(site.start_agent, site.names))
-            administrator = await asyncio.to_thread(Administrator, site)
-            await asyncio.to_thread(administrator.begin)
-            users = [await asyncio.to_thread(site.user, f"user{number}") for number in range(USERS)]
-            await site.all_in_use()
-            return [await _through_rolls(site, users, administrator.roll, count)]
+        return [await measured(controller, folder / "site", min(MANY, 1_000 * runs))]
 
 
-async def _through_rolls(site: KerberosSite, users: list[User], roll_once: Callable[[], float], count: int) -> Figure:
+async def measured(controller: DomainController, folder: Path, count: int, pause: float = 0.0) -> Figure:
+    """So many logins at a site beside that domain controller; each client pauses for so many seconds in between."""
+    health = {"interval": '"250ms"'}
+    async with KerberosSite(folder, controller, first=3, health=health) as site:
+        with told_of(controller):
+            return await _measured(site, count, pause)
+
+
+async def _measured(site: KerberosSite, count: int, pause: float) -> Figure:
+    await asyncio.gather(site.start_gateway(), *map(site.start_agent, site.names))
+    administrator = await asyncio.to_thread(Administrator, site)
+    await asyncio.to_thread(administrator.begin)
+    users = [await asyncio.to_thread(site.user, f"user{number}") for number in range(USERS)]
+    await site.all_in_use()
+    return await _through_rolls(site, users, administrator.roll, count, pause)
+
+
+async def _through_rolls(
+    site: KerberosSite, users: list[User], roll_once: Callable[[], float], count: int, pause: float
+) -> Figure:
     out = site.folder / "logins.out"
-    load = site.start_logins(users, ADDRESSES, out, count=count, seconds=MOST_SECONDS, fresh_share=0.2, progress=True)
+    load = site.start_logins(
+        users, ADDRESSES, out, count=count, seconds=MOST_SECONDS, fresh_share=0.2, pause=pause, progress=True
+    )
     seconds = []
     for number in range(1, ROLLS + 1):
         await _until(out, load, count * number // (ROLLS + 1))
@@ -95,7 +108,6 @@ class Administrator:
 
     def __init__(self, site: KerberosSite) -> None:
         controller = site.controller
-        os.environ["KRB5_CONFIG"] = str(controller.krb5_conf)
         settings = KerberosSettings(account=ACCOUNT, ccache=controller.ticket(ADMINISTRATOR, controller.password))
         self._urls, self._names = [f"ldap://{controller.fqdn}"], OneName(controller.address)
         self._settings = settings
