@@ -18,12 +18,6 @@ PLACES = {
     "name", "fqdn", "array", "account", "server", "service", "detail", "owners", "realm", "version", "enctype", "held",
     "skew", "most", "principal",
 }  # fmt: skip
-    "enctype",
-    "held",
-    "skew",
-    "most",
-    "principal",
-}
 
 
 def held(*checks: str, name: str = NAME) -> Held:
