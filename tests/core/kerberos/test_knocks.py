@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.kerberos.tokens import integer, nego_response, oid, tlv
 
-from casarray.core.errors import WireError
+from casarray.core.errors import Denied, WireError
 from casarray.core.health.conversation import Ask, Say
 from casarray.core.kerberos.approach import Approach, Protocol
 from casarray.core.kerberos.knock_http import knock_http
 from casarray.core.kerberos.knock_mail import knock_mail
-from casarray.core.kerberos.knocks import Heard, Knock, Outcome
+from casarray.core.kerberos.knocks import Heard, Knock, Outcome, carefully
 from casarray.core.kerberos.refusals import Refusal, refusal_of
 from casarray.core.kerberos.tickets import KERBEROS
 
@@ -154,6 +154,16 @@ def test_a_mail_server_with_ntlm_alone_is_told_apart() -> None:
     )
     assert (heard.outcome, heard.detail) == (Outcome.NTLM, "it offers NTLM PLAIN")
     assert sent == [b"a CAPABILITY\r\n", b"z LOGOUT\r\n"]
+
+
+def test_a_library_that_refuses_is_a_fault_of_ours() -> None:
+    class Penniless(FakeInitiator):
+        def step(self, token: bytes) -> bytes:
+            raise Denied("no ticket")
+
+    heard, sent = carry(carefully(knock_http(HTTP, "x", Penniless())))
+    assert (heard.outcome, heard.ours, heard.detail) == (Outcome.UNREACHABLE, True, "was not asked: no ticket")
+    assert sent == []
 
 
 def test_a_refusal_tells_its_number_and_the_servers_clock() -> None:

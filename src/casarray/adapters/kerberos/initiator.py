@@ -64,7 +64,10 @@ class GssInitiator:
 
     def wrap(self, data: bytes) -> bytes:
         """See the port."""
-        return bytes(self._context.wrap(data, False).message)
+        try:
+            return bytes(self._context.wrap(data, False).message)
+        except GSSError as error:
+            raise Denied(said(error)) from None
 
     def unwrap(self, data: bytes) -> bytes:
         """See the port."""

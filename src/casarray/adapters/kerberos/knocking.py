@@ -15,7 +15,7 @@ from casarray.core.kerberos.approach import Approach, Protocol
 from casarray.core.kerberos.knock_http import knock_http
 from casarray.core.kerberos.knock_mail import knock_mail
 from casarray.core.kerberos.knock_rpc import knock_rpc
-from casarray.core.kerberos.knocks import SHOWN, Heard, Knock, Outcome
+from casarray.core.kerberos.knocks import SHOWN, Heard, Knock, Outcome, carefully
 from casarray.core.kerberos.proof import Got, NoTicket
 
 
@@ -59,11 +59,11 @@ class GssKnocker:
 def steps_of(purse: Purse, way: Approach, name: str, host: str, *, login: bool = True) -> Knock:
     """The conversation that shows the purse's ticket for ``name``. `Denied` when there is none."""
     if way.protocol is Protocol.RPC:
-        return knock_rpc(way, purse.security(name))
+        return carefully(knock_rpc(way, purse.security(name)))
     initiator = purse.initiator(name, way.protocol)
     if way.protocol is Protocol.HTTP:
-        return knock_http(way, host, initiator)
-    return knock_mail(way, host, initiator, login=login)
+        return carefully(knock_http(way, host, initiator))
+    return carefully(knock_mail(way, host, initiator, login=login))
 
 
 def _overheard(knock: Knock, tell: Callable[[Heard], None]) -> Steps:

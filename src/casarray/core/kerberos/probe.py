@@ -25,6 +25,8 @@ def probe_steps(knock: Knock, ticket: Ticket, now: float) -> Steps:
 def _answer(heard: Heard, ticket: Ticket, now: float) -> Answer:
     if heard.outcome is Outcome.ACCEPTED:
         return Answer(True, f"takes a ticket for {ticket.name} ({heard.detail})")
+    if heard.ours or heard.outcome is Outcome.UNREACHABLE:
+        return Answer(False, heard.detail, ours=heard.ours)
     trouble = trouble_of(heard, Evidence(ticket)) or Trouble.REFUSED
     if trouble is Trouble.REPLAY:  # our own haste
         return Answer(False, "says that it has seen the ticket's proof before", ours=True)
