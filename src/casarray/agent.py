@@ -134,10 +134,10 @@ def _renewed(agent: RunningAgent, path: str, notifier: Notifier) -> RunningAgent
             try:
                 agent = RunningAgent(settings)
             except CasarrayError:
-                agent = RunningAgent(before)
-                raise
-            finally:
+                agent = RunningAgent(before)  # if even that fails, the service ends and is started again
                 agent.start()
+                raise
+            agent.start()
         log.info("the configuration was read again")
     except CasarrayError as error:
         log.error("the configuration was not taken, the old one stays: %s", error)

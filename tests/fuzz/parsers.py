@@ -44,14 +44,18 @@ from casarray.core.dcerpc.pdu import (
 from casarray.core.dcerpc.syntax import NDR, NDR64
 from casarray.core.dcerpc.tower import Tower
 from casarray.core.dcerpc.verification import BITMASK_1, Command, encode_verification, split_verification
-from casarray.core.errors import OutOfTurn, WireError
+from casarray.core.errors import ConfigError, OutOfTurn, WireError
 from casarray.core.gateway.epm_inspection import InspectionLimits, MapperInspection, PortPolicy
 from casarray.core.gateway.layer import Close
 from casarray.core.health.certificate import expires
 from casarray.core.health.conversation import Answer, Ask, Failure, Talk
 from casarray.core.health.probes import Target, conversation
+from casarray.core.kerberos import agent_messages
+from casarray.core.kerberos.agent_config import load_agent
 from casarray.core.kerberos.bare import bare
-from casarray.core.kerberos.keytab import KeytabEntry, read_keytab, write_keytab
+from casarray.core.kerberos.encryption import Enctype
+from casarray.core.kerberos.keys import Generation, Holding, Key
+from casarray.core.kerberos.keytab import KeytabEntry, entries_of, read_keytab, write_keytab
 from casarray.core.kerberos.tickets import Mechanism, mechanism_of, ticket_of
 
 CAPTURES = ("mapper_bind", "mapper_bind_ack", "ept_map_emsmdb", "ept_map_emsmdb_reply", "ept_map_nothing_reply")
@@ -166,6 +170,23 @@ def _keytab(data: bytes) -> None:
     assert read_keytab(write_keytab(entries)) == entries
 
 
+def _agent(data: bytes) -> None:
+    """Frames, and in each whatever it may be; a holding that was read can be written, into a keytab too."""
+    for one in (data, *agent_messages.Frames().feed(data)):
+        _or_wire_error(agent_messages.read_answer)(one)
+        _or_wire_error(agent_messages.read_holdings)(one)
+        with contextlib.suppress(WireError):
+            request = agent_messages.read_request(one)
+            assert agent_messages.read_request(agent_messages.write_request(request)) == request
+            if request.holding is not None:
+                write_keytab(entries_of(request.holding))
+
+
+def _agent_file(data: bytes) -> None:
+    with contextlib.suppress(ConfigError):
+        load_agent(data.decode(errors="replace"), hostname="cas1.lab.example")
+
+
 def _token(data: bytes) -> None:
     """Whatever has a ticket is of Kerberos."""
     mechanism = mechanism_of(data)
@@ -213,6 +234,13 @@ MAIL = (b"* OK ready\r\n", b"+OK ready\r\n", b"220-a\r\n220 b\r\n250-c\r\n250 d\
 DER = (bytes.fromhex("3082000a3003020101300302010130") + b"170d" + b"261122000000Z",)
 ENTRY = KeytabEntry(("http", "cas"), "LAB", 1, 0, 261, 18, bytes(32))
 KEYTABS = (write_keytab([]), write_keytab([ENTRY, ENTRY]), write_keytab([ENTRY]) + b"\xff\xff\xff\xfe\0\0")
+HOLDING = Holding("asa$", "LAB", ("http/cas",), (Generation(3, (Key(Enctype.AES256, 3, bytes(32)),), 1.0),))
+AGENT = (
+    agent_messages.write_request(agent_messages.Request(agent_messages.Op.TAKE, holding=HOLDING)),
+    agent_messages.write_answer(agent_messages.Answer({"host": "cas1"}, HOLDING)),
+    agent_messages.write_holdings((HOLDING,)),
+)
+AGENT_FILE = b'[agent]\nadministrators = ["a@LAB"]\n[[keytab]]\npath = "/x"\nservices = ["http"]\nreload = ["a", "b"]\n'
 TOKENS = (client_token(), client_token(framed=False), client_token(spnego=True), b"NTLMSSP\0\1\0\0\0")
 
 PARSERS: Mapping[str, Parser] = {
@@ -232,6 +260,8 @@ PARSERS: Mapping[str, Parser] = {
     "certificate": Parser(expires, DER),
     "keytab": Parser(_or_wire_error(_keytab), KEYTABS),
     "token": Parser(_token, TOKENS),
+    "agent": Parser(_or_wire_error(_agent), (*AGENT, *map(agent_messages.frame, AGENT))),
+    "agent file": Parser(_agent_file, (AGENT_FILE,)),
     "bare": Parser(bare, TOKENS),
     "verification": Parser(split_verification, (encode_verification(b"abc", (Command(BITMASK_1, bytes(4)),)),)),
 }

@@ -98,7 +98,7 @@ def _plain_reader(kind: Any) -> _Reader:
         try:
             return kind(_expect(str, data))
         except ValueError:
-            raise _Wrong(f": {data!r} is none of {', '.join(kind)}") from None
+            raise _Wrong(f": {str(data)[:40]!r} is none of {', '.join(kind)}") from None
 
     def read_float(data: object) -> Any:
         if not isinstance(data, int) or isinstance(data, bool):

@@ -112,13 +112,14 @@ def written(settings: AgentSettings, path: Path) -> Path:
 
 def program(config: Path, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
     """`casarray agent run` as a process of its own, when it is ready; inside the network of whoever calls."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "casarray.main", "agent", "run", "-c", str(config)],
-        env=dict(environment),
-        stdout=subprocess.PIPE,
-        stderr=(config.parent / f"{config.stem}.log").open("ab"),
-        text=True,
-    )
+    with (config.parent / f"{config.stem}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "casarray.main", "agent", "run", "-c", str(config)],
+            env=dict(environment),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
     assert process.stdout is not None
     process.stdout.readline()
     return process

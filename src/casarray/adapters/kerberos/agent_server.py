@@ -7,6 +7,7 @@ threads wait; more than that are refused. The health page has no secrets and tak
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -42,6 +43,7 @@ class AgentServer:
         self._threads = ThreadPoolExecutor(CALLERS, thread_name_prefix="caller")
         self._room = threading.BoundedSemaphore(CALLERS + WAITING)
         self._open: set[socket.socket] = set()
+        self._closing = threading.Event()
         self._accepting = threading.Thread(target=self._accept, name="agent", daemon=True)
 
     def start(self) -> None:
@@ -50,6 +52,7 @@ class AgentServer:
 
     def close(self) -> None:
         """Take no more, and hang up on those that are there. Twice is once."""
+        self._closing.set()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -64,8 +67,13 @@ class AgentServer:
         while True:
             try:
                 sock, _ = self._socket.accept()
-            except OSError:
-                return  # closed
+            except OSError as error:
+                if self._closing.is_set():
+                    return
+                log.warning("a caller could not be taken: %s", error.strerror)  # no descriptors left, or it hung up
+                self._closing.wait(0.1)
+                continue
+            sock.settimeout(HANDSHAKE_SECONDS)
             if not self._room.acquire(blocking=False):
                 sock.close()
                 continue
@@ -78,8 +86,7 @@ class AgentServer:
 
     def _serve(self, sock: socket.socket) -> None:
         try:
-            sock.settimeout(HANDSHAKE_SECONDS)
-            channel = gss.accept(sock, self._own())
+            channel = gss.accept(sock, self._own(), time.monotonic() + HANDSHAKE_SECONDS)
             sock.settimeout(IDLE_SECONDS)
             while data := channel.receive():
                 channel.send(write_answer(self._member.answer(channel.peer, read_request(data))))

@@ -6,8 +6,10 @@ up by reverse DNS, and nothing is taken from the environment but libkrb5's confi
 neither keytab nor cache, the usual cache of whoever calls.
 """
 
+import itertools
 import os
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -27,9 +29,10 @@ _WANTED = (
     | gssapi.RequirementFlag.confidentiality
 )
 _MOST_LEGS = 8
-_TABLE = -1765328384  # what libkrb5 adds to the numbers of RFC 4120 7.5.9
+_caches = itertools.count()
+TABLE = -1765328384  # what libkrb5 adds to the numbers of RFC 4120 7.5.9
 
-#: Sentences by error number, below `_TABLE` those of libkrb5 itself. {host} is the member.
+#: Sentences by error number, below `TABLE` those of libkrb5 itself. {host} is the member.
 _SENTENCES: Mapping[int, str] = {
     7: "{host} has no account in the realm that host/{host} belongs to: join it, or correct its name in the directory",
     32: "the ticket has expired: log on again (kinit)",
@@ -53,7 +56,10 @@ class Sealed:
 
     def send(self, data: bytes) -> None:
         """One message. `Unavailable` when the line is lost."""
-        sealed = self._context.wrap(data, True)
+        try:
+            sealed = self._context.wrap(data, True)
+        except GSSError as error:  # the ticket has ended meanwhile
+            raise Unavailable(f"the channel to {self.peer} has ended: {reason(error)}") from None
         send_frame(self._socket, bytes(sealed.message))
 
     def receive(self) -> bytes:
@@ -81,7 +87,10 @@ def credentials(principal: str, keytab: str, ccache: str) -> gssapi.Credentials:
     if keytab:
         if not os.access(keytab, os.R_OK):
             raise Denied(f"the keytab {keytab} cannot be read: correct its path or its rights")
-        store = {"client_keytab": f"FILE:{keytab}", "ccache": ccache or f"MEMORY:casarray-{os.getpid()}-{id(store)}"}
+        store = {
+            "client_keytab": f"FILE:{keytab}",
+            "ccache": ccache or f"MEMORY:casarray-{os.getpid()}-{next(_caches)}",
+        }
     elif ccache:
         store = {"ccache": ccache}
     name = gssapi.Name(principal, gssapi.NameType.kerberos_principal) if principal else None
@@ -125,12 +134,12 @@ def initiate(sock: socket.socket, host: str, who: gssapi.Credentials) -> Sealed:
     return Sealed(sock, context, str(target))
 
 
-def accept(sock: socket.socket, own: gssapi.Credentials) -> Sealed:
-    """Let a caller prove who it is. `Denied`; `WireError` for what is no frame."""
+def accept(sock: socket.socket, own: gssapi.Credentials, until: float | None = None) -> Sealed:
+    """Let a caller prove who it is, before the monotonic time ``until``. `Denied`; `WireError` for what is no frame."""
     context = gssapi.SecurityContext(creds=own, usage="accept")
     try:
         for _ in range(_MOST_LEGS):
-            token = receive_frame(sock)
+            token = receive_frame(sock, until)
             if not token:
                 raise Unavailable("the caller hung up before it had proven who it is")
             out = context.step(token)
@@ -158,24 +167,26 @@ def send_frame(sock: socket.socket, data: bytes) -> None:
         raise Unavailable(f"the connection was lost: {error.strerror or error}") from None
 
 
-def receive_frame(sock: socket.socket) -> bytes:
+def receive_frame(sock: socket.socket, until: float | None = None) -> bytes:
     """One frame; empty when the other side has ended. `WireError` for a length that cannot be."""
-    head = _exactly(sock, 4)
+    head = _exactly(sock, 4, until)
     if not head:
         return b""
     length = int.from_bytes(head, "big")
     if not 0 < length <= LARGEST:
         raise WireError("oversize" if length else "empty", f"a frame of {length} octets")
-    found = _exactly(sock, length)
+    found = _exactly(sock, length, until)
     if not found:
         raise Unavailable("the connection ended in the middle of a message")
     return found
 
 
-def _exactly(sock: socket.socket, length: int) -> bytes:
+def _exactly(sock: socket.socket, length: int, until: float | None) -> bytes:
     found = bytearray()
     while len(found) < length:
         try:
+            if until is not None:  # one octet now and then does not gain time
+                sock.settimeout(max(until - time.monotonic(), 0.001))
             part = sock.recv(min(65536, length - len(found)))
         except TimeoutError:
             raise Unavailable("nothing was answered in time") from None
@@ -202,7 +213,7 @@ def told(error: GSSError, host: str) -> CasarrayError:
 def number_of(error: GSSError) -> int:
     """As RFC 4120 7.5.9 has it; from 128 on those of libkrb5."""
     signed: int = error.min_code - (1 << 32) if error.min_code >= 1 << 31 else error.min_code
-    return signed - _TABLE
+    return signed - TABLE
 
 
 def reason(error: GSSError) -> str:

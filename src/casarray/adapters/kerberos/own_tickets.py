@@ -1,8 +1,12 @@
 """Tickets as a server gets them with its own machine account: what key version they are made with now."""
 
+import itertools
+import os
+import time
 from pathlib import Path
 
 import gssapi
+import krb5
 from gssapi.exceptions import GSSError
 
 from casarray.adapters.kerberos import gss
@@ -14,6 +18,7 @@ from casarray.core.kerberos.tickets import ticket_of
 
 _SKEW = 37
 _NOBODY_HAS_IT = 7
+_caches = itertools.count()
 
 
 class OwnTickets:
@@ -24,29 +29,44 @@ class OwnTickets:
         self._skew: float | None = None
 
     def skew(self) -> float | None:
-        """More than what Kerberos puts up with, if the KDC said so the last time; how much more, it does not say."""
+        """Seconds our clock was ahead of the KDC's at the last ticket; just too many where it only said so."""
         return self._skew
 
     def seen(self, holding: Holding) -> Seen:
         """A fresh ticket each time: one from a cache would show an old version."""
         name = holding.names[0]
+        context = krb5.init_context()
+        # A name of its own each time, or the library would find the tickets of the time before.
+        cache = krb5.cc_resolve(context, f"MEMORY:own-{os.getpid()}-{next(_caches)}".encode())
         try:
-            who = gss.credentials(machine_principal(self._keytab), self._keytab, "")
+            self._log_on(context, cache)
+            who = gss.credentials("", "", f"MEMORY:{(cache.name or b'').decode()}")
             target = gssapi.Name(f"{name}@{holding.realm}", gssapi.NameType.kerberos_principal)
-            context = gssapi.SecurityContext(name=target, creds=who, usage="initiate", mech=gss.KRB5)
-            token = context.step()
-            self._skew = None
+            token = gssapi.SecurityContext(name=target, creds=who, usage="initiate", mech=gss.KRB5).step()
             return Seen(holding.account, name, ticket_of(bytes(token)).version)
-        except GSSError as error:
-            if gss.number_of(error) == _SKEW:
+        except krb5.Krb5Error as error:
+            if error.err_code - gss.TABLE == _SKEW:
                 self._skew = MOST_SKEW + 1
+            return Seen(holding.account, name, None, f"this server cannot log on with {self._keytab}: {error}")
+        except GSSError as error:
             if gss.number_of(error) == _NOBODY_HAS_IT:
-                return Seen(holding.account, name, None, f"no account has the name {name} yet")
-            return Seen(holding.account, name, None, str(gss.told(error, name)))
+                return Seen(holding.account, name, None, f"no account has the name {name} yet", nobody=True)
+            return Seen(holding.account, name, None, f"there is no ticket for {name}: {gss.reason(error)}")
         except WireError as error:
             return Seen(holding.account, name, None, f"the ticket for {name} cannot be read: {error}")
         except CasarrayError as error:
             return Seen(holding.account, name, None, str(error))
+        finally:
+            krb5.cc_destroy(context, cache)
+
+    def _log_on(self, context: krb5.Context, cache: krb5.CCache) -> None:
+        """Into the cache. The library puts up with a wrong clock, those that read tickets do not: so it is measured."""
+        client = krb5.parse_name_flags(context, machine_principal(self._keytab).encode())
+        options = krb5.get_init_creds_opt_alloc(context)
+        found = krb5.get_init_creds_keytab(context, client, options, krb5.kt_resolve(context, self._keytab.encode()))
+        self._skew = time.time() - found.times.authtime
+        krb5.cc_initialize(context, cache, client)
+        krb5.cc_store_cred(context, cache, found)
 
 
 def machine_principal(keytab: str) -> str:

@@ -35,9 +35,11 @@ class FileVault:
         self._vouched = host.casefold().encode()
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._sweep()
+            about = self._path.parent.stat()
         except OSError as error:
             raise Unavailable(f"{folder} cannot be used for the vault: {error.strerror}") from None
+        if about.st_uid != os.geteuid() or about.st_mode & 0o022:
+            raise Denied(f"others may write to {folder}: chown it to the agent's user and chmod 0700")
         self._cipher = AESGCM(self._key())
 
     def read(self) -> tuple[Holding, ...]:
@@ -46,6 +48,8 @@ class FileVault:
             data = _private(self._path)
         except FileNotFoundError:
             return ()
+        except OSError as error:
+            raise Unavailable(f"the vault {self._path} cannot be read: {error.strerror}") from None
         try:
             if data[:4] != _MAGIC:
                 raise WireError("vault", "this is no vault")
@@ -62,6 +66,7 @@ class FileVault:
         nonce = secrets.token_bytes(_NONCE)
         sealed = self._cipher.encrypt(nonce, write_holdings(holdings), self._vouched)
         try:
+            self._sweep()
             replace_file(self._path, _MAGIC + nonce + sealed)
         except OSError as error:
             raise Unavailable(f"the vault {self._path} cannot be written: {error.strerror}") from None
@@ -123,7 +128,7 @@ def replace_file(path: Path, data: bytes, *, owner: tuple[int, int] | None = Non
 
 def _private(path: Path) -> bytes:
     """What is in a file that nobody else may read. `Denied` if somebody may."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode) or about.st_mode & 0o077 or about.st_uid != os.geteuid():

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -84,7 +85,8 @@ class Member:
         self._changing = threading.Lock()
         self._holdings: dict[str, Holding] = {one.account.casefold(): one for one in vault.read()}
         self._files: tuple[str, ...] = ()
-        self._health = Health((), ())
+        self._health = Health((), ("it was not compared with the realm yet",))
+        self._seen: dict[str, Seen] = {}  # the last ticket for each account
 
     @property
     def health(self) -> Health:
@@ -112,8 +114,9 @@ class Member:
         try:
             agent_rules.check_right(who, request.op, self._settings.administrators, self._settings.members)
             if request.op is Op.GIVE:
+                given = self._holding(request.account)
                 log.info("%s was given the keys of %s", who, request.account)
-                return Answer(holding=self._holding(request.account))
+                return Answer(holding=given)
             if request.op in CHANGING:
                 self._change(request)
                 log.info("%s: %s %s", who, request.op, request.account or (request.holding or _NOBODY).account)
@@ -137,7 +140,11 @@ class Member:
                 self._files = self._keytabs.write(self.holdings)
             except CasarrayError as error:
                 log.error("the keytabs could not be written: %s", error)
-        stale = agent_rules.stale(self.holdings, seen, self._tickets.skew())
+        for one in seen:
+            # While the realm cannot be asked, what was so last is so: a stale member does not become a good one.
+            if one.version is not None or one.nobody:
+                self._seen[one.account.casefold()] = one
+        stale = self._stale()
         if stale != self._health.stale:
             for sentence in stale or ("this server holds the keys that tickets are made with",):
                 log.warning("%s", sentence)
@@ -146,15 +153,17 @@ class Member:
 
     def _catch_up(self, seen: Seen) -> None:
         """Ask the peers for the keys that this server has missed."""
-        if agent_rules.holds(self._holding(seen.account), seen):
+        held = self._holdings.get(seen.account.casefold())
+        if held is None or agent_rules.holds(held, seen):
             return
         for peer in self._settings.peers:
             try:
                 found = self._fetch(peer, seen.account)
-                if not agent_rules.holds(found, seen):
+                if found.account.casefold() != seen.account.casefold() or not agent_rules.holds(found, seen):
                     continue
                 with self._changing:
-                    self._keep({**self._holdings, found.account.casefold(): found})
+                    ours = self._holding(seen.account)
+                    self._keep({**self._holdings, seen.account.casefold(): agent_rules.caught_up(ours, found)})
                     self._files = self._keytabs.write(self.holdings)
             except CasarrayError as error:
                 log.warning("%s did not help to catch up: %s", peer, error)
@@ -170,12 +179,18 @@ class Member:
                 self._files = self._keytabs.write(self.holdings)
             except CasarrayError:
                 self._keep(before)  # whoever asked is told that nothing has changed: so nothing has
+                with suppress(CasarrayError):  # the first error is the one to tell; the next check tries again
+                    self._files = self._keytabs.write(self.holdings)
                 raise
             # Whoever is asked for its state in a moment is to say what is so now.
-            left = tuple(one for one in self._health.stale if request.account.casefold() not in one.casefold())
-            self._health = Health(left, self._health.unknown)
+            self._health = Health(self._stale(), self._health.unknown)
+
+    def _stale(self) -> tuple[str, ...]:
+        return agent_rules.stale(self.holdings, tuple(self._seen.values()), self._tickets.skew())
 
     def _changed(self, request: Request) -> dict[str, Holding]:
+        if not request.account and request.op is not Op.TAKE:
+            raise Conflict("the account is missing")
         holdings = dict(self._holdings)
         name = request.account.casefold()
         match request.op:

@@ -1,5 +1,6 @@
 """The agent's configuration file: TOML text in, `AgentSettings` out, or everything that is wrong with it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,16 +157,28 @@ def load_agent(text: str, file: str = DEFAULT_FILE, *, hostname: str = "") -> Ag
         for path, table in each_table("keytab", raw, report, header=KEYTAB.header)
         if (found := complete_table(KEYTAB, table, path, report)) is not None
     ]
-    _check_paths(keytabs, report)
+    _check_paths(keytabs, values, report)
+    if "fqdn" not in _agent_table(raw) and "." not in hostname:
+        report.wrong(("agent",), "fqdn is missing, and this host has no domain", 'write fqdn = "cas1.domain.tld"')
     if problems := problems_of(report, text, file):
         raise ConfigError(describe(problems))
     named: dict[str, Any] = {"fqdn": hostname} | values
     return AgentSettings(**named, keytabs=tuple(keytabs))
 
 
-def _check_paths(keytabs: list[KeytabFile], report: Report) -> None:
+def _agent_table(raw: Mapping[str, object]) -> Mapping[str, object]:
+    """The table of the agent itself, if it is one."""
+    found = raw.get("agent")
+    return found if isinstance(found, dict) else {}
+
+
+def _check_paths(keytabs: list[KeytabFile], values: Mapping[str, Any], report: Report) -> None:
     seen: set[str] = set()
+    machine = values.get("keytab", AgentSettings.__dataclass_fields__["keytab"].default)
     for number, one in enumerate(keytabs):
         if one.path in seen:
             report.wrong(("keytab", number, "path"), f"{one.path} is kept twice", "name each file once")
         seen.add(one.path)
+        if one.path == machine:
+            what = f"{one.path} is the machine's own keytab, which its domain's programs write"
+            report.wrong(("keytab", number, "path"), what, "name another file, and with_own = true")

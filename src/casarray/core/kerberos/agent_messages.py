@@ -6,6 +6,7 @@ else.
 """
 
 import json
+import math
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,11 +15,14 @@ from enum import StrEnum
 from casarray.core.errors import WireError
 from casarray.core.kerberos.encryption import Enctype
 from casarray.core.kerberos.keys import MOST_GENERATIONS, Generation, Holding, Key
+from casarray.core.kerberos.principal import is_spn
 from casarray.core.records import from_json, to_json
 
 LARGEST = 1 << 20  # octets of one frame
 MOST_NAMES = 1024
 MOST_KEYS = 4096
+LONGEST_KEY = 256  # octets, as in a keytab
+LONGEST_TEXT = 256
 
 
 class Op(StrEnum):
@@ -81,6 +85,10 @@ def read_request(data: bytes) -> Request:
     """What came out of the channel. `WireError`."""
     plain = from_json(_Request, _json(data))
     _bound(plain.names, MOST_NAMES, "names")
+    _texts(plain.account, plain.realm)
+    _names(plain.names)
+    _numbers(plain.number, plain.actual)
+    _seconds(plain.lifetime)
     return Request(
         plain.op,
         plain.account,
@@ -208,25 +216,35 @@ def _of_holding(one: Holding) -> _Holding:
 
 def _generation(plain: _Generation) -> Generation:
     _bound(plain.keys, MOST_KEYS, "keys")
+    _numbers(plain.number)
+    _seconds(plain.made, plain.until or 0.0)
     return Generation(plain.number, tuple(_key(one) for one in plain.keys), plain.made, plain.pending, plain.until)
 
 
 def _holding(plain: _Holding) -> Holding:
     _bound(plain.names, MOST_NAMES, "names")
     _bound(plain.generations, 4 * MOST_GENERATIONS, "generations")
+    _needed(plain.account, plain.realm)
+    _texts(plain.account, plain.realm)
+    _names(plain.names)
     return Holding(plain.account, plain.realm, plain.names, tuple(_generation(one) for one in plain.generations))
 
 
 def _key(plain: _Key) -> Key:
+    _numbers(plain.version)
+    _names((plain.principal,) if plain.principal else ())
     try:
-        return Key(Enctype(plain.enctype), plain.version, b64decode(plain.value, validate=True), plain.principal)
+        value = b64decode(plain.value, validate=True)
+        if not 1 <= len(value) <= LONGEST_KEY:
+            raise WireError("key", "a key of a length that no key has")
+        return Key(Enctype(plain.enctype), plain.version, value, plain.principal)
     except ValueError:  # without its text, which may hold the key
         raise WireError("key", "a key that cannot be read") from None
 
 
 def _json(data: bytes) -> object:
     try:
-        found: object = json.loads(data)
+        found: object = json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError):  # without its text, which may hold a key
         raise WireError("json", "a message that is not JSON") from None
     return found
@@ -235,3 +253,33 @@ def _json(data: bytes) -> object:
 def _bound(items: tuple[object, ...], most: int, what: str) -> None:
     if len(items) > most:
         raise WireError("range", f"{len(items)} {what}; at most {most} are taken")
+
+
+def _no_number(_text: str) -> float:
+    raise ValueError("no number")
+
+
+def _needed(*texts: str) -> None:
+    if not all(texts):
+        raise WireError("text", "an account without its name or realm")
+
+
+def _texts(*texts: str) -> None:
+    if any(len(text) > LONGEST_TEXT or not text.isprintable() for text in texts):
+        raise WireError("text", "the name of an account or realm that cannot be one")
+
+
+def _names(names: tuple[str, ...]) -> None:
+    if not all(is_spn(name) and name.isprintable() for name in names):
+        raise WireError("text", "a name that is no service principal name")
+
+
+def _numbers(*numbers: int) -> None:
+    """Of keys: a keytab has 32 bits for them."""
+    if not all(0 <= number <= 0xFFFFFFFF for number in numbers):
+        raise WireError("range", "a key version that no keytab can hold")
+
+
+def _seconds(*seconds: float) -> None:
+    if not all(math.isfinite(one) and 0 <= one < 1 << 40 for one in seconds):
+        raise WireError("range", "a time that cannot be")

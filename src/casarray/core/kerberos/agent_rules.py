@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from casarray.core.errors import Denied
 from casarray.core.kerberos.agent_messages import Op
-from casarray.core.kerberos.keys import Holding
+from casarray.core.kerberos.keys import MOST_GENERATIONS, Holding
 
 MOST_SKEW = 300.0  # seconds; what Kerberos puts up with, RFC 4120 5.2.4
 _FOR_MEMBERS = frozenset({Op.STATE, Op.GIVE})
@@ -19,6 +19,7 @@ class Seen:
     name: str = ""
     version: int | None = None  # the key version in the ticket; None: no ticket
     unknown: str = ""  # why there is none, where that says nothing about our keys
+    nobody: bool = False  # no account has the name: nobody comes with tickets for it
 
 
 def check_right(who: str, op: Op, administrators: Iterable[str], members: Iterable[str]) -> None:
@@ -58,6 +59,13 @@ def stale(holdings: Iterable[Holding], seen: Iterable[Seen], skew: float | None)
     if skew is not None and abs(skew) > MOST_SKEW:
         said.append("this server's clock and the KDC's are more than 5 minutes apart, so tickets are refused: set it")
     return tuple(said)
+
+
+def caught_up(ours: Holding, theirs: Holding) -> Holding:
+    """What a peer holds, and besides it the generations that only we hold: their tickets may live yet."""
+    more = [one for one in ours.generations if not one.pending and theirs.of(one.number) is None]
+    found = sorted([*theirs.generations, *more], key=lambda one: one.number, reverse=True)
+    return replace(theirs, generations=tuple(found[:MOST_GENERATIONS]))
 
 
 def without_ended(holding: Holding, now: float) -> Holding:
