@@ -159,7 +159,7 @@ def test_a_mail_server_with_ntlm_alone_is_told_apart() -> None:
 def test_a_library_that_refuses_is_a_fault_of_ours() -> None:
     class Penniless(FakeInitiator):
         def step(self, token: bytes) -> bytes:
-            raise Denied("no ticket")
+            raise Denied(f"no ticket{token.decode()}")
 
     heard, sent = carry(carefully(knock_http(HTTP, "x", Penniless())))
     assert (heard.outcome, heard.ours, heard.detail) == (Outcome.UNREACHABLE, True, "was not asked: no ticket")
