@@ -18,6 +18,7 @@ from casarray.core.config_file import (
 from casarray.core.config_keys import Key, Table
 from casarray.core.config_values import Report
 from casarray.core.errors import ConfigError
+from casarray.core.toml_lines import Path
 
 DEFAULT_FILE = "/etc/casarray/agent.toml"
 PORT, HEALTH_PORT = 7135, 7136
@@ -54,6 +55,24 @@ class AgentSettings:
     keytabs: tuple[KeytabFile, ...] = ()
 
 
+def _read_principal(value: object, path: Path, report: Report) -> str | None:
+    """``NAME@REALM``."""
+    text = read.read_text(value, path, report)
+    if text is not None and not (all(text.rpartition("@")[::2]) and text.isprintable()):
+        report.wrong(path, f'"{text[:60]}" is no Kerberos principal', _PRINCIPALS)
+        return None
+    return text
+
+
+def _read_place(value: object, path: Path, report: Report) -> str | None:
+    """Where to listen."""
+    found = read.read_endpoint(value, path, report)
+    if found == "":
+        report.wrong(path, "nobody could reach the agent", f'write an address and a port, like "0.0.0.0:{PORT}"')
+        return None
+    return found
+
+
 AGENT = Table(
     "[agent]",
     AgentSettings,
@@ -61,7 +80,7 @@ AGENT = Table(
     (
         Key(
             "administrators",
-            read.list_of(read.read_text, _PRINCIPALS, at_least=1, at_most=256),
+            read.list_of(_read_principal, _PRINCIPALS, at_least=1, at_most=256),
             "Who may give this server keys and take them away: Kerberos principals.",
             '["casarray-admin@DOMAIN.TLD"]',
             required=True,
@@ -73,7 +92,7 @@ AGENT = Table(
             '"cas1.domain.tld"',
             default="the host's",
         ),
-        Key("listen", read.read_endpoint, "Where administrators and other members reach it.", '"10.12.0.21:7135"'),
+        Key("listen", _read_place, "Where administrators and other members reach it.", '"10.12.0.21:7135"'),
         Key(
             "health",
             read.read_endpoint,
@@ -96,7 +115,7 @@ AGENT = Table(
         ),
         Key(
             "members",
-            read.list_of(read.read_text, _PRINCIPALS, at_most=4096),
+            read.list_of(_read_principal, _PRINCIPALS, at_most=4096),
             "Machine accounts of other members, which may ask this one for the keys they missed.",
             '["CAS2$@DOMAIN.TLD"]',
         ),
