@@ -16,6 +16,7 @@ from typer.main import get_command
 from casarray.app.counters import MAPPER_EVENTS, METRICS
 from casarray.core.config_file import load_config
 from casarray.core.config_keys import TABLES, Table
+from casarray.core.kerberos.agent_config import AGENT_TABLES, load_agent
 from casarray.core.profiles import PROFILES, WELL_KNOWN
 from casarray.faces.cli.app import cli
 
@@ -113,6 +114,7 @@ def metrics() -> str:
 
 GENERATED = {
     ("configuration.md", "keys"): lambda: "\n".join(keys_of(part) for part in TABLES),
+    ("agent.md", "agent"): lambda: "\n".join(keys_of(part) for part in AGENT_TABLES),
     ("configuration.md", "profiles"): profiles,
     ("commands.md", "commands"): commands,
     ("metrics.md", "metrics"): metrics,
@@ -139,6 +141,8 @@ def test_every_example_of_a_configuration_in_the_manual_is_right() -> None:
     for text in examples:
         if "[gateway]" in tomllib.loads(text) or "[[site]]" in text:
             load_config(text)
+        if "agent" in tomllib.loads(text):
+            load_agent(text, hostname="cas1.domain.tld")
 
 
 def test_every_metric_is_named_with_its_unit_as_prometheus_wants_it() -> None:
@@ -150,7 +154,11 @@ def test_every_metric_is_named_with_its_unit_as_prometheus_wants_it() -> None:
 
 
 def test_every_metric_mentioned_in_the_manual_exists() -> None:
-    known = {metric.name for metric in METRICS}
+    known = {metric.name for metric in METRICS} | {
+        "casarray_agent_stale",
+        "casarray_agent_unknown",
+        "casarray_agent_key",
+    }
     for page in PAGES.glob("*.md"):
         mentioned = set(re.findall(r"casarray_[a-z_]+", page.read_text()))
         assert mentioned - known - {"casarray_"} == set(), page.name

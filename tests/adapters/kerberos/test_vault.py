@@ -123,7 +123,7 @@ def test_a_write_that_fails_leaves_what_was_there(place: Place, call: str, monke
     assert [path.name for path in place.state.iterdir()] == ["keys.vault"]
 
 
-def test_what_a_kill_left_is_taken_away_by_the_next_write(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_kill_left_is_taken_away_by_the_next_write(place: Place) -> None:
     child = os.fork()
     if child == 0:
         os.rename = lambda *_: os._exit(9)  # type: ignore[assignment]
