@@ -62,6 +62,7 @@ def run(path: str, *, as_json: bool = False) -> int:
     With ``as_json`` each line of the log, on stderr, is a JSON object.
     """
     return_big_blocks()
+    sys.setswitchinterval(0.0005)  # a thread that counts or fills would else keep the loop waiting for 5 ms each time
     log_to_stderr(as_json=as_json)
     try:
         config = read_config(path)
@@ -97,8 +98,6 @@ class Gateway:
         """Everything from start to end."""
         loop = asyncio.get_running_loop()
         # Resets and walks through big kernel tables hold a thread for seconds; an expulsion must not wait for them.
-        # A thread that counts or fills would else keep the loop waiting for 5 ms each time.
-        sys.setswitchinterval(0.0005)
         loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="casarray"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
