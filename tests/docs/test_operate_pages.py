@@ -15,7 +15,8 @@ from typer.main import get_command
 
 from casarray.app.counters import MAPPER_EVENTS, METRICS
 from casarray.core.config_file import load_config
-from casarray.core.config_keys import TABLES, Table
+from casarray.core.config_keys import TABLES
+from casarray.core.config_table import Table
 from casarray.core.kerberos.agent_config import AGENT_TABLES, load_agent
 from casarray.core.profiles import PROFILES, WELL_KNOWN
 from casarray.faces.cli.app import cli

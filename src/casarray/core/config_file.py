@@ -35,10 +35,10 @@ from casarray.core.config_keys import (
     SITE,
     TABLES,
     TOP,
-    Table,
 )
 from casarray.core.config_rules import Draft, check_rules, key_text
 from casarray.core.config_services import merge_services, nearest
+from casarray.core.config_table import Table
 from casarray.core.config_values import Report, show
 from casarray.core.errors import ConfigError
 from casarray.core.profiles import PROFILES

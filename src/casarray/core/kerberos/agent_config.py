@@ -15,7 +15,7 @@ from casarray.core.config_file import (
     read_table,
     unknown_key,
 )
-from casarray.core.config_keys import Key, Table
+from casarray.core.config_table import Key, Table
 from casarray.core.config_values import Report
 from casarray.core.errors import ConfigError
 from casarray.core.toml_lines import Path
