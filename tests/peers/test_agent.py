@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -215,3 +215,33 @@ def test_a_program_killed_while_it_takes_keys_starts_again_with_what_it_said_it_
         entries = read_keytab((tmp_path / "cas1/array.keytab").read_bytes())
         assert max(one.version for one in entries) >= confirmed > 0
         assert list((tmp_path / "cas1").glob(".array.keytab.*")) == []
+
+
+def test_garbage_and_slow_callers_from_one_address_hurt_nobody_else(site: Site) -> None:
+    with LabAgents([site.settings]) as agents, ExitStack() as open_:
+
+        def call() -> socket.socket:
+            return open_.enter_context(
+                socket.create_connection(("127.0.0.1", 7135), 5, source_address=("127.0.0.9", 0))
+            )
+
+        for said in (b"GET / HTTP/1.1\r\n\r\n", bytes(4), b"\xff" * 4, b"\0\0\0\x03abc", secrets.token_bytes(99)):
+            caller = call()
+            caller.sendall(said)
+            caller.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionResetError):
+                assert caller.recv(1) == b"", "it is sent away"
+        for _ in range(100):
+            call()  # and says nothing
+        with closing(site.administrator.reach(HOST)) as agent:
+            agent.hold("asa", site.kdc.realm, (NAME,), generation(3))
+        started = time.monotonic()
+        agents.close()
+        assert time.monotonic() - started < 8, "nobody has to run out of time first"
+
+
+def test_slow_readers_of_the_health_page_keep_no_probe_from_it(site: Site) -> None:
+    with LabAgents([site.settings]), ExitStack() as open_:
+        for _ in range(100):
+            open_.enter_context(socket.create_connection(("127.0.0.1", 7136), 5, source_address=("127.0.0.9", 0)))
+        soon(lambda: health()[0] == 200)

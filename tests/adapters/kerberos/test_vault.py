@@ -126,7 +126,7 @@ def test_a_write_that_fails_leaves_what_was_there(place: Place, call: str, monke
 def test_what_a_kill_left_is_taken_away_by_the_next_write(place: Place) -> None:
     child = os.fork()
     if child == 0:
-        os.rename = lambda *_: os._exit(9)  # type: ignore[assignment]
+        os.rename = lambda *_: os._exit(9)
         place.open().write(())
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

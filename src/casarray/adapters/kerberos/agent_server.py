@@ -1,17 +1,20 @@
 """The agent's two doors: the sealed one for administrators and members, and a plain page about its health.
 
 Each caller has a thread, a time-out for every step, and no right before it has proven who it is. More callers than
-threads wait; more than that are refused. The health page has no secrets and takes no orders.
+threads wait; more than that are refused, and so is an address that
+has many already: it hurts nobody else. The health page has no secrets and takes no orders.
 """
 
 import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import gssapi
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,8 +30,33 @@ log = logging.getLogger(__name__)
 
 CALLERS = 32  # at one time
 WAITING = 64  # besides
+FROM_ONE = 16  # callers of one address
 HANDSHAKE_SECONDS = 10.0
 IDLE_SECONDS = 120.0
+
+
+class Room:
+    """How many may be there: in all, and of one address."""
+
+    def __init__(self, most: int, of_one: int) -> None:
+        self._most, self._of_one = most, of_one
+        self._lock = threading.Lock()
+        self._there: Counter[str] = Counter()
+
+    def enter(self, address: str) -> bool:
+        """Whether there is room for one more."""
+        with self._lock:
+            if self._there.total() >= self._most or self._there[address] >= self._of_one:
+                return False
+            self._there[address] += 1
+            return True
+
+    def leave(self, address: str) -> None:
+        """One less."""
+        with self._lock:
+            self._there[address] -= 1
+            if not self._there[address]:
+                del self._there[address]
 
 
 class AgentServer:
@@ -41,7 +69,7 @@ class AgentServer:
         self._socket = _listen(place)
         self.port: int = self._socket.getsockname()[1]
         self._threads = ThreadPoolExecutor(CALLERS, thread_name_prefix="caller")
-        self._room = threading.BoundedSemaphore(CALLERS + WAITING)
+        self._room = Room(CALLERS + WAITING, FROM_ONE)
         self._open: set[socket.socket] = set()
         self._closing = threading.Event()
         self._accepting = threading.Thread(target=self._accept, name="agent", daemon=True)
@@ -66,7 +94,7 @@ class AgentServer:
     def _accept(self) -> None:
         while True:
             try:
-                sock, _ = self._socket.accept()
+                sock, (address, *_) = self._socket.accept()
             except OSError as error:
                 if self._closing.is_set():
                     return
@@ -74,17 +102,17 @@ class AgentServer:
                 self._closing.wait(0.1)
                 continue
             sock.settimeout(HANDSHAKE_SECONDS)
-            if not self._room.acquire(blocking=False):
+            if not self._room.enter(address):
                 sock.close()
                 continue
             self._open.add(sock)
             try:
-                self._threads.submit(self._serve, sock)
+                self._threads.submit(self._serve, sock, address)
             except RuntimeError:  # closed meanwhile
-                self._leave(sock)
+                self._leave(sock, address)
                 return
 
-    def _serve(self, sock: socket.socket) -> None:
+    def _serve(self, sock: socket.socket, address: str) -> None:
         try:
             channel = gss.accept(sock, self._own(), time.monotonic() + HANDSHAKE_SECONDS)
             sock.settimeout(IDLE_SECONDS)
@@ -97,12 +125,12 @@ class AgentServer:
         except Exception:
             log.exception("a caller could not be served")
         finally:
-            self._leave(sock)
+            self._leave(sock, address)
 
-    def _leave(self, sock: socket.socket) -> None:
+    def _leave(self, sock: socket.socket, address: str) -> None:
         self._open.discard(sock)
         sock.close()
-        self._room.release()
+        self._room.leave(address)
 
 
 class HealthServer:
@@ -132,6 +160,19 @@ class HealthServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._room = Room(CALLERS, FROM_ONE)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the library's names
+        return self._room.enter(client_address[0])
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.leave(client_address[0])
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is no reason to say anything."""
