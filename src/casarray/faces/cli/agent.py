@@ -55,13 +55,19 @@ def init() -> None:
     """Print a commented configuration for this server."""
     from casarray.core.kerberos.agent_config import AGENT_TABLES  # noqa: PLC0415 - only what the command needs
 
+    host = socket.getfqdn()
+    known = "." in host and not host.startswith("localhost")
+    realm = host.partition(".")[2].upper() if known else "DOMAIN.TLD"
+    say("# Edit: who may roll (administrators), and the keytabs of this server's services, at the end.")
+    if not known:
+        say("# This host does not know its domain: write its full name (fqdn) as well.")
+    here = {"fqdn": f'"{host}"' if known else '"cas1.domain.tld"', "administrators": f'["casarray-admin@{realm}"]'}
     for table in AGENT_TABLES:
-        say(table.header)
+        say(f"\n{table.header}")
         for key in table.keys:
             say(f"# {key.meaning}")
-            example = f'"{socket.getfqdn()}"' if key.name == "fqdn" else key.example
-            say(f"{'' if key.required or key.name == 'fqdn' else '# '}{key.name} = {example}")
-        say("")
+            needed = key.required or (known and key.name == "fqdn")
+            say(f"{'' if needed else '# '}{key.name} = {here.get(key.name, key.example)}")
 
 
 @dataclass(frozen=True, slots=True)
