@@ -12,6 +12,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,24 @@ def test_a_member_is_stale_when_the_realm_has_a_newer_key_and_well_when_it_has_g
         member.check()
         assert health() == (200, "ok\n")
         agent.close()
+
+
+def test_a_new_member_and_one_that_missed_a_roll_get_the_keys_from_another(site: Site, tmp_path: Path) -> None:
+    site.kdc.add_service("host/127.0.0.2")
+    machine = site.kdc.keytab("host/127.0.0.2")
+    giver = replace(site.settings, members=(f"host/127.0.0.2@{site.kdc.realm}",))
+    place = Place("127.0.0.2", "127.0.0.2", machine, tmp_path / "cas2")
+    taker = replace(settings_of(place, giver.administrators, peers=[HOST]), accounts=("asa",), check_interval=3600.0)
+    with LabAgents([giver, taker]) as agents, closing(site.administrator.reach(HOST)) as agent:
+        member = agents.running["127.0.0.2"].member
+        assert "holds no keys of asa" in member.check().stale[0]
+        for _ in range(2):
+            agent.hold("asa", site.kdc.realm, (NAME,), real_generation(site.kdc))
+            assert member.check().stale == ()
+            assert read_keytab(Path(taker.keytabs[0].path).read_bytes()) == read_keytab(
+                Path(giver.keytabs[0].path).read_bytes()
+            )
+            site.kdc.local(f"cpw -randkey {NAME}")
 
 
 def test_a_clock_that_is_wrong_is_measured_though_the_library_puts_up_with_it(

@@ -26,7 +26,7 @@ def holding(*generations: Generation, account: str = "asa$") -> Holding:
 class World:
     """Vault, keytabs, realm and peers in memory."""
 
-    def __init__(self, *held: Holding) -> None:
+    def __init__(self, *held: Holding, accounts: tuple[str, ...] = ()) -> None:
         self.vault: tuple[Holding, ...] = held
         self.keytabs: tuple[Holding, ...] = ()
         self.full = self.stuck = False
@@ -35,7 +35,13 @@ class World:
         self.off: float | None = None
         self.peers: dict[str, Holding] = {}
         self.member = Member(
-            AgentSettings((ADMIN,), fqdn="cas1.lab.example", peers=("cas2", "cas3"), members=("CAS2$@LAB.EXAMPLE",)),
+            AgentSettings(
+                (ADMIN,),
+                fqdn="cas1.lab.example",
+                peers=("cas2", "cas3"),
+                members=("CAS2$@LAB.EXAMPLE",),
+                accounts=accounts,
+            ),
             "1",
             vault=_Vault(self),
             keytabs=_Keytabs(self),
@@ -148,6 +154,15 @@ def test_it_catches_up_from_the_first_peer_that_has_the_key_and_loses_none_of_it
     assert world.member.check().stale == ()
     assert world.numbers == [3, 2, 1]
     assert world.keytabs == world.vault
+
+
+def test_a_server_that_should_hold_keys_gets_no_clients_before_a_peer_has_given_them() -> None:
+    world = World(accounts=("asa$",))
+    assert "holds no keys of asa$" in world.member.health.stale[0], "before the first check already"
+    assert world.member.check().stale
+    world.peers = {"cas3": holding(generation(3))}
+    assert world.member.check().stale == ()
+    assert world.numbers == [3]
 
 
 def test_a_peer_that_answers_with_another_account_is_not_believed() -> None:

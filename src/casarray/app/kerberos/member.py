@@ -85,8 +85,8 @@ class Member:
         self._changing = threading.Lock()
         self._holdings: dict[str, Holding] = {one.account.casefold(): one for one in vault.read()}
         self._files: tuple[str, ...] = ()
-        self._health = Health((), ("it was not compared with the realm yet",))
         self._seen: dict[str, Seen] = {}  # the last ticket for each account
+        self._health = Health(self._stale(), ("it was not compared with the realm yet",))
 
     @property
     def health(self) -> Health:
@@ -132,6 +132,8 @@ class Member:
             current = {name: agent_rules.without_ended(one, now) for name, one in self._holdings.items()}
             if current != self._holdings:
                 self._keep(current)
+        for account in agent_rules.lacking(self.holdings, self._settings.accounts):
+            self._ask_peers(Seen(account))
         seen = [self._tickets.seen(one) for one in self.holdings if one.names]
         for one in seen:
             self._catch_up(one)
@@ -154,21 +156,24 @@ class Member:
     def _catch_up(self, seen: Seen) -> None:
         """Ask the peers for the keys that this server has missed."""
         held = self._holdings.get(seen.account.casefold())
-        if held is None or agent_rules.holds(held, seen):
-            return
+        if held is not None and not agent_rules.holds(held, seen):
+            self._ask_peers(seen)
+
+    def _ask_peers(self, seen: Seen) -> None:
+        """The first that holds what was seen gives it."""
         for peer in self._settings.peers:
             try:
                 found = self._fetch(peer, seen.account)
                 if found.account.casefold() != seen.account.casefold() or not agent_rules.holds(found, seen):
                     continue
                 with self._changing:
-                    ours = self._holding(seen.account)
+                    ours = self._holdings.get(seen.account.casefold(), Holding(found.account, found.realm, (), ()))
                     self._keep({**self._holdings, seen.account.casefold(): agent_rules.caught_up(ours, found)})
                     self._files = self._keytabs.write(self.holdings)
             except CasarrayError as error:
                 log.warning("%s did not help to catch up: %s", peer, error)
                 continue
-            log.warning("this server had missed a roll of %s, and got its keys from %s", seen.account, peer)
+            log.warning("this server lacked keys of %s, and got them from %s", seen.account, peer)
             return
 
     def _change(self, request: Request) -> None:
@@ -186,7 +191,8 @@ class Member:
             self._health = Health(self._stale(), self._health.unknown)
 
     def _stale(self) -> tuple[str, ...]:
-        return agent_rules.stale(self.holdings, tuple(self._seen.values()), self._tickets.skew())
+        seen, skew = tuple(self._seen.values()), self._tickets.skew()
+        return agent_rules.stale(self.holdings, seen, skew, self._settings.accounts)
 
     def _changed(self, request: Request) -> dict[str, Holding]:
         if not request.account and request.op is not Op.TAKE:

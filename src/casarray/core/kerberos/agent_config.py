@@ -18,6 +18,7 @@ from casarray.core.config_file import (
 from casarray.core.config_table import Key, Table
 from casarray.core.config_values import Report
 from casarray.core.errors import ConfigError
+from casarray.core.kerberos.principal import is_spn
 from casarray.core.toml_lines import Path
 
 DEFAULT_FILE = "/etc/casarray/agent.toml"
@@ -51,6 +52,7 @@ class AgentSettings:
     key_file: str = "/etc/casarray/agent.key"
     members: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
     check_interval: float = 60.0
     keytabs: tuple[KeytabFile, ...] = ()
 
@@ -60,6 +62,15 @@ def _read_principal(value: object, path: Path, report: Report) -> str | None:
     text = read.read_text(value, path, report)
     if text is not None and not (all(text.rpartition("@")[::2]) and text.isprintable()):
         report.wrong(path, f'"{text[:60]}" is no Kerberos principal', _PRINCIPALS)
+        return None
+    return text
+
+
+def _read_class(value: object, path: Path, report: Report) -> str | None:
+    """The class of service principal names: ``imap``, ``exchangeMDB``."""
+    text = read.read_text(value, path, report)
+    if text is not None and not is_spn(f"{text}/host"):
+        report.wrong(path, f'"{text[:60]}" is no class of names', 'write what stands before the slash, like "imap"')
         return None
     return text
 
@@ -126,6 +137,13 @@ AGENT = Table(
             '["cas2.domain.tld"]',
         ),
         Key(
+            "accounts",
+            read.list_of(read.read_text, 'write a list of accounts, like ["cas-asa$"]', at_most=256),
+            "Shared accounts whose keys it must hold: without one of them it gets no clients, and asks its peers.",
+            '["cas-asa$"]',
+            default="none: a server without keys is taken for one that needs none",
+        ),
+        Key(
             "check_interval",
             read.duration(1, 86400),
             "So often it gets a ticket for the array's name and compares key versions.",
@@ -145,7 +163,7 @@ KEYTAB = Table(
         Key("group", read.read_text, "Its group.", '"dovecot"', default="the owner's"),
         Key(
             "services",
-            read.list_of(read.read_service_name, 'write a list of classes, like ["imap", "pop"]'),
+            read.list_of(_read_class, 'write a list of classes, like ["imap", "pop"]', at_most=64),
             "Only names of these classes.",
             '["imap", "pop", "smtp"]',
             default="all",

@@ -1,6 +1,6 @@
 """What an agent decides: who may do what, and when its server should get no clients."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from casarray.core.errors import Denied
@@ -44,10 +44,24 @@ def holds(holding: Holding, seen: Seen) -> bool:
     return seen.version is None or seen.version in versions or seen.version & 0xFFFF in versions
 
 
-def stale(holdings: Iterable[Holding], seen: Iterable[Seen], skew: float | None) -> tuple[str, ...]:
-    """Why this server should get no clients, a sentence each. ``skew``: seconds its clock is off, as far as known."""
+def lacking(holdings: Iterable[Holding], accounts: Iterable[str]) -> tuple[str, ...]:
+    """The accounts that this server should hold keys of, and holds none."""
+    held = {one.account.casefold() for one in holdings if any(not each.pending for each in one.generations)}
+    return tuple(one for one in accounts if one.casefold() not in held)
+
+
+def stale(
+    holdings: Collection[Holding], seen: Iterable[Seen], skew: float | None, accounts: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Why this server should get no clients, a sentence each.
+
+    ``skew``: seconds its clock is off, as far as known; ``accounts``: those it should hold keys of.
+    """
     by_name = {one.account.casefold(): one for one in holdings}
-    said = []
+    said = [
+        f"this server holds no keys of {one} yet: give it some with casarray account roll --copy-from"
+        for one in lacking(holdings, accounts)
+    ]
     for one in seen:
         holding = by_name.get(one.account.casefold())
         if holding is not None and not holds(holding, one):
