@@ -159,6 +159,7 @@ def test_every_metric_mentioned_in_the_manual_exists() -> None:
         "casarray_agent_stale",
         "casarray_agent_unknown",
         "casarray_agent_key",
+        "casarray_agent_clock_skew_seconds",
     }
     for page in PAGES.glob("*.md"):
         mentioned = set(re.findall(r"casarray_[a-z_]+", page.read_text()))

@@ -171,15 +171,14 @@ def _keytab(data: bytes) -> None:
 
 
 def _agent(data: bytes) -> None:
-    """Frames, and in each whatever it may be; a holding that was read can be written, into a keytab too."""
-    for one in (data, *agent_messages.Frames().feed(data)):
-        _or_wire_error(agent_messages.read_answer)(one)
-        _or_wire_error(agent_messages.read_holdings)(one)
-        with contextlib.suppress(WireError):
-            request = agent_messages.read_request(one)
-            assert agent_messages.read_request(agent_messages.write_request(request)) == request
-            if request.holding is not None:
-                write_keytab(entries_of(request.holding))
+    """Whatever it may be; a holding that was read can be written, into a keytab too."""
+    _or_wire_error(agent_messages.read_answer)(data)
+    _or_wire_error(agent_messages.read_holdings)(data)
+    with contextlib.suppress(WireError):
+        request = agent_messages.read_request(data)
+        assert agent_messages.read_request(agent_messages.write_request(request)) == request
+        if request.holding is not None:
+            write_keytab(entries_of(request.holding))
 
 
 def _agent_file(data: bytes) -> None:

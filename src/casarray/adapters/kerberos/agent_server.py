@@ -115,9 +115,13 @@ class AgentServer:
     def _serve(self, sock: socket.socket, address: str) -> None:
         try:
             channel = gss.accept(sock, self._own(), time.monotonic() + HANDSHAKE_SECONDS)
-            sock.settimeout(IDLE_SECONDS)
+            known = self._member.knows(channel.peer)
+            if known:
+                sock.settimeout(IDLE_SECONDS)
             while data := channel.receive():
                 channel.send(write_answer(self._member.answer(channel.peer, read_request(data))))
+                if not known:  # it has been told so, and holds no thread any longer
+                    break
         except Unavailable as error:
             log.debug("a caller was lost: %s", error)
         except (CasarrayError, WireError) as error:
@@ -219,6 +223,9 @@ class _Metrics(Collector):
         yield GaugeMetricFamily(
             "casarray_agent_unknown", "1 while the realm cannot be asked", float(bool(health.unknown))
         )
+        if (skew := self._member.state().skew) is not None:
+            text = "Seconds this server's clock is ahead of the KDC's"
+            yield GaugeMetricFamily("casarray_agent_clock_skew_seconds", text, skew)
         numbers = GaugeMetricFamily("casarray_agent_key", "Newest key version held", labels=["account"])
         for one in self._member.state().held:
             numbers.add_metric([one.account], one.generations[0].number if one.generations else 0)

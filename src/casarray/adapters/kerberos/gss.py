@@ -17,8 +17,8 @@ from typing import Any
 import gssapi
 from gssapi.exceptions import GSSError, MissingCredentialsError
 
-from casarray.core.errors import CasarrayError, Denied, Unavailable, WireError
-from casarray.core.kerberos.agent_messages import LARGEST, frame
+from casarray.core.errors import CasarrayError, Denied, Unavailable
+from casarray.core.kerberos.agent_messages import frame, frame_length
 
 KRB5 = gssapi.OID.from_int_seq("1.2.840.113554.1.2.2")
 _WANTED = (
@@ -172,9 +172,7 @@ def receive_frame(sock: socket.socket, until: float | None = None) -> bytes:
     head = _exactly(sock, 4, until)
     if not head:
         return b""
-    length = int.from_bytes(head, "big")
-    if not 0 < length <= LARGEST:
-        raise WireError("oversize" if length else "empty", f"a frame of {length} octets")
+    length = frame_length(head)
     found = _exactly(sock, length, until)
     if not found:
         raise Unavailable("the connection ended in the middle of a message")

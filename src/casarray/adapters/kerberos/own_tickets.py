@@ -11,13 +11,14 @@ from gssapi.exceptions import GSSError
 
 from casarray.adapters.kerberos import gss
 from casarray.core.errors import CasarrayError, WireError
-from casarray.core.kerberos.agent_rules import MOST_SKEW, Seen
+from casarray.core.kerberos.agent_rules import MOST_SKEW, Seen, holds
 from casarray.core.kerberos.keys import Holding
 from casarray.core.kerberos.keytab import read_keytab
 from casarray.core.kerberos.tickets import ticket_of
 
 _SKEW = 37
 _NOBODY_HAS_IT = 7
+MOST_NAMES = 16  # asked about at one check
 _caches = itertools.count()
 
 
@@ -33,8 +34,22 @@ class OwnTickets:
         return self._skew
 
     def seen(self, holding: Holding) -> Seen:
-        """A fresh ticket each time: one from a cache would show an old version."""
-        name = holding.names[0]
+        """For the first name that somebody has; where each name has keys of its own, the first that we cannot read."""
+        each = any(key.principal for generation in holding.generations for key in generation.keys)
+        found: Seen | None = None
+        for name in holding.names[:MOST_NAMES]:
+            one = self._ticket(holding, name)
+            if one.nobody:
+                found = found or one
+                continue
+            found = one
+            if not each or one.version is None or not holds(holding, one):
+                break
+        assert found is not None  # a holding without names is not asked about
+        return found
+
+    def _ticket(self, holding: Holding, name: str) -> Seen:
+        """A fresh one each time: one from a cache would show an old version."""
         context = krb5.init_context()
         # A name of its own each time, or the library would find the tickets of the time before.
         cache = krb5.cc_resolve(context, f"MEMORY:own-{os.getpid()}-{next(_caches)}".encode())

@@ -107,7 +107,12 @@ class Member:
             tuple(told(one) for one in self.holdings),
             self._health.stale,
             self._files,
+            self._tickets.skew(),
         )
+
+    def knows(self, who: str) -> bool:
+        """Whether this principal may ask anything at all."""
+        return agent_rules.may(who, Op.STATE, self._settings.administrators, self._settings.members)
 
     def answer(self, who: str, request: Request) -> Answer:
         """Do what this principal asks, if it may. Errors are answers."""

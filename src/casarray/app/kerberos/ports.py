@@ -74,6 +74,7 @@ class AgentState:
     held: tuple[Held, ...] = ()
     stale: tuple[str, ...] = ()  # why it should get no clients, a sentence each; empty: it may
     keytabs: tuple[str, ...] = ()  # the files it keeps
+    skew: float | None = None  # seconds its clock is ahead of the KDC's, as its last ticket showed it
 
     def holding(self, account: str) -> Held | None:
         """What it holds of an account."""

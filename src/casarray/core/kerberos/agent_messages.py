@@ -8,7 +8,6 @@ else.
 import json
 import math
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -134,26 +133,14 @@ def frame(data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + data
 
 
-class Frames:
-    """Takes a stream apart again; holds no more than one frame."""
-
-    def __init__(self) -> None:
-        self._held = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The frames that are complete now. `WireError` (``oversize``, ``empty``) ends the stream."""
-        self._held += data
-        while len(self._held) >= 4:
-            length = int.from_bytes(self._held[:4], "big")
-            if length > LARGEST:
-                raise WireError("oversize", f"a frame of {length} octets; at most {LARGEST} are taken")
-            if not length:
-                raise WireError("empty", "a frame of nothing")
-            if len(self._held) < 4 + length:
-                return
-            found = bytes(self._held[4 : 4 + length])
-            del self._held[: 4 + length]
-            yield found
+def frame_length(head: bytes) -> int:
+    """The octets of the frame behind these four. `WireError` (``oversize``, ``empty``) for what ends the stream."""
+    length = int.from_bytes(head, "big")
+    if length > LARGEST:
+        raise WireError("oversize", f"a frame of {length} octets; at most {LARGEST} are taken")
+    if not length:
+        raise WireError("empty", "a frame of nothing")
+    return length
 
 
 # The same with keys as text.

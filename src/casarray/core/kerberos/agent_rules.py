@@ -22,12 +22,17 @@ class Seen:
     nobody: bool = False  # no account has the name: nobody comes with tickets for it
 
 
-def check_right(who: str, op: Op, administrators: Iterable[str], members: Iterable[str]) -> None:
-    """Raise `Denied` unless this principal may ask that."""
+def may(who: str, op: Op, administrators: Iterable[str], members: Iterable[str]) -> bool:
+    """Whether this principal may ask that."""
     wanted = who.casefold()
     if any(wanted == one.casefold() for one in administrators):
-        return
-    if op in _FOR_MEMBERS and any(wanted == one.casefold() for one in members):
+        return True
+    return op in _FOR_MEMBERS and any(wanted == one.casefold() for one in members)
+
+
+def check_right(who: str, op: Op, administrators: Iterable[str], members: Iterable[str]) -> None:
+    """Raise `Denied` unless this principal may ask that."""
+    if may(who, op, administrators, members):
         return
     raise Denied(f"{who} may not ask this agent to {op}: add it to administrators under [agent], if it should")
 

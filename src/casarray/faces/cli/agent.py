@@ -121,11 +121,11 @@ def state(
 
 def _show(lines: list[_Line]) -> None:
     table = Table(box=None, pad_edge=False)
-    for column in ("member", "account", "keys", "keytabs", "what is wrong"):
+    for column in ("member", "account", "keys", "keytabs", "clock", "what is wrong"):
         table.add_column(column)
     for line in lines:
         if line.state is None:
-            table.add_row(line.member, "", "", "", line.error)
+            table.add_row(line.member, "", "", "", "", line.error)
             continue
         held = line.state.held or (None,)
         for one in held:
@@ -135,6 +135,7 @@ def _show(lines: list[_Line]) -> None:
                 one.account if one else "none",
                 numbers,
                 "\n".join(line.state.keytabs),
+                "" if line.state.skew is None else f"{line.state.skew:+.0f} s",
                 "\n".join(line.state.stale),
             )
     show(table)
