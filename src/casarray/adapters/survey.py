@@ -12,10 +12,10 @@ from casarray.core.dcerpc.ndr import NIL_HANDLE
 from casarray.core.errors import CasarrayError, Unavailable
 from casarray.core.forwarding.table import Address
 from casarray.core.health.probes import Target
+from casarray.core.profiles import MAPPER_PORT
 from casarray.core.survey import ANY_STATUS, CANDIDATES, HEALTH_PAGE, Found, Interface, Offer
 
 SECONDS = 3.0  # for each service
-MAPPER_PORT = 135
 MOST_ROUNDS = 20  # of 500 interfaces each; a real server has a few hundred in all
 OVER_TCP = 0x07  # [C706] appendix I
 

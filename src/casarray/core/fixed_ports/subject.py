@@ -18,7 +18,7 @@ from casarray.core.directory.lookup import members
 from casarray.core.directory.model import Directory, key
 from casarray.core.errors import Conflict
 from casarray.core.fixed_ports.ports import FixedPorts, RpcService, check_ports
-from casarray.core.health.rpc import MAPPER_PORT
+from casarray.core.profiles import MAPPER_PORT
 
 DEFAULT_PROFILE: Final = "exchange-2010"  # of an array in a directory that names none
 _PLACEHOLDER: Final = "192.0.2.1"  # for an array whose address only DNS knows: it has no part in its ports

@@ -10,10 +10,9 @@ from casarray.core.config import ProbeKind
 from casarray.core.errors import WireError
 from casarray.core.health.certificate import expires
 from casarray.core.health.conversation import Answer, Ask, Dial, Encrypt, Say, Steps
+from casarray.core.profiles import TLS_PORTS
 
 GREETING_LIMIT = 8 * 1024
-#: Ports where TLS comes before the greeting: submissions, imaps, pop3s. RFC 8314.
-TLS_PORTS = frozenset({465, 993, 995})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from casarray.core.forwarding.table import Address
 from casarray.core.health.conversation import Answer, Dial, Steps
 from casarray.core.health.greetings import greeting
 from casarray.core.health.http import http
-from casarray.core.health.rpc import MAPPER_PORT, rpc
+from casarray.core.health.rpc import rpc
+from casarray.core.profiles import MAPPER_PORT
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from casarray.core.dcerpc.pdu import NakReason, Reason
 from casarray.core.dcerpc.syntax import Syntax
 from casarray.core.dcerpc.tower import TCP, Tower
 from casarray.core.health.conversation import Answer, Ask, Dial, Step, Steps
+from casarray.core.profiles import MAPPER_PORT
 
-MAPPER_PORT = 135
 #: What administrators call the interfaces; any other goes by its UUID and version.
 NAMES: Mapping[Syntax, str] = {
     EPM: "the endpoint mapper",

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from casarray.core.config import Array, ProbeKind, Service
-from casarray.core.health.greetings import TLS_PORTS
-from casarray.core.health.rpc import MAPPER_PORT
 from casarray.core.kerberos.principal import Spn
-from casarray.core.profiles import EMSMDB, NSPI, RFR, WELL_KNOWN
+from casarray.core.profiles import EMSMDB, MAPPER_PORT, NSPI, RFR, TLS_PORTS, WELL_KNOWN
 
 
 class Protocol(StrEnum):
