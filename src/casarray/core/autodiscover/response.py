@@ -222,9 +222,9 @@ def _written_protocol(protocol: Protocol) -> Element:
 def _written_side(side: Side) -> Iterator[Element]:
     for owa in side.owa:
         yield _leaf("OWAUrl", owa.url, ("AuthenticationMethod", owa.authentication))
-    if side.protocol:
-        leaves = [_leaf("Type", side.protocol)] + ([_leaf("ASUrl", side.as_url)] if side.as_url else [])
-        yield Element(OUTLOOK, "Protocol", tuple(leaves))
+    inner = (("Type", side.protocol), ("ASUrl", side.as_url))
+    if leaves := tuple(_leaf(name, text) for name, text in inner if text):
+        yield Element(OUTLOOK, "Protocol", leaves)
 
 
 def _written_refusal(refusal: Refusal) -> Element:
