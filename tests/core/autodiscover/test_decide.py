@@ -336,6 +336,12 @@ def test_an_address_that_has_moved_is_sent_on(redirect: RedirectAddress | Redire
     assert refused(decide(PUBLISHED, Request("bob@domain.tld"), rules)) == 500
 
 
+def test_a_redirect_of_an_address_to_itself_is_a_mistake_and_no_circle() -> None:
+    decision = decide(PUBLISHED, ALICE, Rules(redirects={"alice@domain.tld": RedirectAddress("Alice@domain.tld")}))
+    assert refused(decision) == 602
+    assert "redirected to itself" in decision.notes[0]
+
+
 def test_a_server_is_never_told_where_an_array_answers() -> None:
     directory = PUBLISHED.put(Server("cas", "cas.other.tld", "Paderborn"))
     assert section(told(directory), EXCH).server_dn == f"{SERVERS}cas.domain.tld"

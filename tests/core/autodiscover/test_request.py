@@ -157,6 +157,10 @@ def test_elements_without_number_are_refused() -> None:
         read_xml(wide.replace(b"</a>", b"<b/></a>"), LONGEST)
 
 
+def test_a_long_namespace_is_not_copied_into_every_element() -> None:
+    assert "namespace" in refused(body("<a/>" * 1000, "u" * 30000)).debug
+
+
 def test_64_kib_are_read_and_no_octet_more() -> None:
     padding = b" " * (LONGEST - len(RIGHT))
     assert read_request(RIGHT + padding) == Request("alice@domain.tld")

@@ -71,13 +71,19 @@ def decide(directory: Directory, request: Request, rules: Rules) -> Decision:
     found = accounts_of(directory, request)
     for address in (request.address, *(account.address for account in found)):
         if address and (redirect := rules.redirects.get(key(address))) is not None:
-            return Decision(redirect)
+            return _redirected(address, redirect)
     if not found:
         return Decision(Refusal(ErrorCode.UNKNOWN_ADDRESS, "The email address can't be found."))
     if len(found) > 1:
         names = ", ".join(account.name for account in found)
         return _misconfigured(f"the accounts {names} have the same address {found[0].address}: change all but one")
     return _decide(directory, rules, found[0], request.mapi_http)
+
+
+def _redirected(address: str, redirect: RedirectAddress | RedirectUrl) -> Decision:
+    if isinstance(redirect, RedirectAddress) and key(redirect.address) == key(address):
+        return _misconfigured(f"the address {address} is redirected to itself: remove that redirect, or set another")
+    return Decision(redirect)
 
 
 def _decide(directory: Directory, rules: Rules, account: Account, mapi_http: bool) -> Decision:

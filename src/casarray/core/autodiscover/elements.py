@@ -14,6 +14,7 @@ from casarray.core.errors import WireError
 
 MOST_DEPTH = 16
 MOST_ELEMENTS = 2000  # an answer with every section has about a hundred
+LONGEST_NAME = 512  # characters of a namespace and a name: each element holds them again, in what is read
 ENCODINGS = frozenset({"utf-8", "utf-16", "us-ascii", "iso-8859-1"})
 
 _SEPARATOR = "\n"  # stands in no namespace and in no name
@@ -115,6 +116,10 @@ class _Reading:
         self._elements += 1
         if self._elements > MOST_ELEMENTS or len(self._open) >= MOST_DEPTH:
             raise WireError("oversize", f"XML of more than {MOST_ELEMENTS} elements, or {MOST_DEPTH} inside each other")
+        if len(name) > LONGEST_NAME:
+            raise WireError(
+                "oversize", f"XML with an element whose name and namespace exceed {LONGEST_NAME} characters"
+            )
         namespace, _, local = name.rpartition(_SEPARATOR)
         own = tuple((known, value) for known, value in attributes.items() if _SEPARATOR not in known)
         self._open.append(_Open(namespace, local, own))
