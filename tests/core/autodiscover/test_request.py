@@ -41,6 +41,12 @@ def test_a_prefix_says_the_same_as_a_default_namespace() -> None:
     assert read_request(text.encode()) == Request("alice@domain.tld")
 
 
+def test_an_element_of_another_namespace_is_another_element() -> None:
+    foreign = '<EMailAddress xmlns="urn:other">mallory@domain.tld</EMailAddress>'
+    assert read_request(body(foreign + ALICE + SCHEMA)) == Request("alice@domain.tld")
+    assert refused(body(foreign + SCHEMA)).code == ErrorCode.INVALID_REQUEST
+
+
 def test_a_legacy_dn_serves_as_well() -> None:
     assert read_request(body(f"<LegacyDN>{DN}</LegacyDN>{SCHEMA}")) == Request(legacy_dn=DN)
 
