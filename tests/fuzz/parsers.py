@@ -22,6 +22,23 @@ from typing import Protocol
 from tests.core.dcerpc.conftest import read_capture
 from tests.core.kerberos.tokens import client_token
 
+from casarray.core.autodiscover.elements import read_xml, write_xml
+from casarray.core.autodiscover.request import Request as Question
+from casarray.core.autodiscover.request import read_request, write_request
+from casarray.core.autodiscover.response import (
+    MAPI_HTTP,
+    OwaUrl,
+    RedirectAddress,
+    Refusal,
+    Settings,
+    Side,
+    User,
+    read_response,
+    write_response,
+)
+from casarray.core.autodiscover.response import (
+    Protocol as Way,
+)
 from casarray.core.config import ProbeKind, Service
 from casarray.core.dcerpc import interfaces
 from casarray.core.dcerpc.association import AssociationView, Broken, RpcClient, RpcServer
@@ -196,6 +213,23 @@ def _token(data: bytes) -> None:
     assert mechanism is Mechanism.KERBEROS
 
 
+def _autodiscover(data: bytes) -> None:
+    """What was read and is written again reads the same: a question, an answer, whatever else is XML."""
+    question = read_request(data)
+    if isinstance(question, Question):
+        assert read_request(write_request(question)) == question
+    else:
+        assert read_response(write_response(question)) == question
+    _or_wire_error(_autodiscover_answer)(data)
+
+
+def _autodiscover_answer(data: bytes) -> None:
+    root = read_xml(data, len(data))
+    assert read_xml(write_xml(root), 100 * len(data) + 100) == root
+    answer = read_response(data)
+    assert read_response(write_response(answer)) == answer
+
+
 def _answers() -> Iterator[bytes]:
     """What servers send, right."""
     yield from (BIND_ACK, ANSWER, NOTHING, BIND_ACK + ANSWER)
@@ -241,6 +275,16 @@ AGENT = (
 )
 AGENT_FILE = b'[agent]\nadministrators = ["a@LAB"]\n[[keytab]]\npath = "/x"\nservices = ["http"]\nreload = ["a", "b"]\n'
 TOKENS = (client_token(), client_token(framed=False), client_token(spnego=True), b"NTLMSSP\0\1\0\0\0")
+SIDE = Side((OwaUrl("https://a/owa/", "Basic"),), "EXCH", "https://a/?b=1&c=2")
+AUTODISCOVER = (
+    write_request(Question("a@b.tld", "/o=O/ou=G/cn=Recipients/cn=a")),
+    write_response(
+        Settings(User("A"), (Way("WEB", SIDE, SIDE), Way(MAPI_HTTP, mail_store=("https://a", "https://b"))))
+    ),
+    write_response(RedirectAddress("a@c.tld")),
+    write_response(Refusal(600, "Invalid Request", "<why>", "12:00:00", "1")),
+    b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
+)
 
 PARSERS: Mapping[str, Parser] = {
     "pdu": Parser(_or_wire_error(_pdu), ANSWERS + QUESTIONS),
@@ -261,6 +305,7 @@ PARSERS: Mapping[str, Parser] = {
     "token": Parser(_token, TOKENS),
     "agent": Parser(_or_wire_error(_agent), (*AGENT, *map(agent_messages.frame, AGENT))),
     "agent file": Parser(_agent_file, (AGENT_FILE,)),
+    "autodiscover": Parser(_autodiscover, AUTODISCOVER),
     "bare": Parser(bare, TOKENS),
     "verification": Parser(split_verification, (encode_verification(b"abc", (Command(BITMASK_1, bytes(4)),)),)),
 }

@@ -10,6 +10,7 @@ from tests.core.directory.example import ORGANISATION, mailbox_server, subnet
 
 from casarray.core.directory.lookup import (
     accounts_in,
+    accounts_with_address,
     array_of_site,
     arrays_of_site,
     by_fqdn,
@@ -28,7 +29,18 @@ from casarray.core.directory.lookup import (
     with_address,
     with_fqdn,
 )
-from casarray.core.directory.model import Array, AvailabilityGroup, Copy, Database, Directory, Server, Site, Subnet, key
+from casarray.core.directory.model import (
+    Account,
+    Array,
+    AvailabilityGroup,
+    Copy,
+    Database,
+    Directory,
+    Server,
+    Site,
+    Subnet,
+    key,
+)
 
 CAS, BER = ORGANISATION.arrays["cas"], ORGANISATION.arrays["ber"]
 
@@ -108,6 +120,8 @@ def test_what_stands_on_a_thing_is_found_by_it() -> None:
     assert names(databases_naming(ORGANISATION, "CAS.domain.tld")) == ["DB1", "DB2"]
     assert names(databases_on(ORGANISATION, "BER1")) == ["DB1"]
     assert names(accounts_in(ORGANISATION, "db1")) == ["alice"]
+    assert names(accounts_with_address(ORGANISATION, "ALICE@domain.tld")) == ["alice"]
+    assert accounts_with_address(ORGANISATION.put(Account("bob")), "") == ()
     assert names(servers_of_site(ORGANISATION, "ULM")) == ["ulm1", "ulm2"]
     assert names(subnets_of_site(ORGANISATION, "berlin")) == ["10.20.0.0/16", "fd00:20::/32"]
 

@@ -116,6 +116,11 @@ def _accounts_by_database(accounts: Mapping[str, Account]) -> Mapping[str, tuple
 
 
 @_kept
+def _accounts_by_address(accounts: Mapping[str, Account]) -> Mapping[str, tuple[Account, ...]]:
+    return _gathered((key(account.address), account) for account in accounts.values() if account.address)
+
+
+@_kept
 def _lengths(subnets: Mapping[str, Subnet]) -> Mapping[int, tuple[int, ...]]:
     """The prefix lengths that are there, longest first, by the version of IP."""
     lengths = {(s.network.version, s.network.prefixlen) for s in subnets.values()}
@@ -195,6 +200,11 @@ def databases_on(directory: Directory, server: str) -> tuple[Database, ...]:
 def accounts_in(directory: Directory, database: str) -> tuple[Account, ...]:
     """The accounts whose mailbox is in this database."""
     return _accounts_by_database(directory.accounts).get(key(database), ())
+
+
+def accounts_with_address(directory: Directory, address: str) -> tuple[Account, ...]:
+    """The accounts whose primary SMTP address this is: more than one only where a rule is broken."""
+    return _accounts_by_address(directory.accounts).get(key(address), ())
 
 
 def subnets_around(directory: Directory, network: Network) -> Iterator[Subnet]:
