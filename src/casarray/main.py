@@ -6,7 +6,8 @@ for as long as it lives.
 
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,9 +69,28 @@ def _serve(path: str, as_json: bool) -> int:
 
 
 def _run_agent(path: str, as_json: bool) -> int:
-    from casarray.agent import run  # noqa: PLC0415 - loads the whole agent
+    from casarray.core.errors import Unavailable  # noqa: PLC0415 - loads little
 
+    try:
+        with _libraries():
+            from casarray.agent import run  # noqa: PLC0415 - loads the whole agent
+    except Unavailable as error:  # nobody else says it: the agent is started without the command line
+        print(f"casarray: {error}", file=sys.stderr)
+        return 1
     return run(path, as_json=as_json)
+
+
+@contextmanager
+def _libraries() -> Iterator[None]:
+    """Those of `casarray[kerberos]` are imported inside; `Unavailable` says how to get one that is missing."""
+    from casarray.core.errors import Unavailable  # noqa: PLC0415 - only what the command needs
+
+    try:
+        yield
+    except ImportError as error:
+        raise Unavailable(
+            f"the library {error.name} is missing: pip install 'casarray[kerberos]' (libkrb5's headers build it)"
+        ) from None
 
 
 def _connect(path: str) -> "RemoteOperations":
@@ -109,33 +129,31 @@ def _profile() -> str:
 
 
 def _canonical(names: Collection[str]) -> Mapping[str, str]:
-    from casarray.adapters.dns import canonical  # noqa: PLC0415 - only what the command needs
+    with _libraries():
+        from casarray.adapters.dns import canonical  # noqa: PLC0415 - only what the command needs
 
-    return canonical(names)
+        return canonical(names)
 
 
 def _open_realm() -> "Realm":
     from casarray.adapters.kerberos.opening import open_realm  # noqa: PLC0415 - it has libraries of its own
 
     config = _usual()
-    return open_realm(config.kerberos, config.directory)
+    with _libraries():
+        return open_realm(config.kerberos, config.directory)
 
 
 def _agents() -> "Agents":
-    from casarray.adapters.kerberos.agent_client import MemberAgents  # noqa: PLC0415 - as above
+    with _libraries():
+        from casarray.adapters.kerberos.agent_client import MemberAgents  # noqa: PLC0415 - as above
 
     return MemberAgents(_usual().kerberos)
 
 
 def _knocker() -> "Knocker":
-    from casarray.core.errors import Unavailable  # noqa: PLC0415 - as above
+    with _libraries():
+        from casarray.adapters.kerberos.knocking import GssKnocker  # noqa: PLC0415 - as above
 
-    try:
-        from casarray.adapters.kerberos.knocking import GssKnocker  # noqa: PLC0415 - it has libraries of its own
-    except ImportError as error:
-        raise Unavailable(
-            f"the library {error.name} is missing: pip install 'casarray[kerberos]' (libkrb5's headers build it)"
-        ) from None
     return GssKnocker(_usual().kerberos)
 
 

@@ -1,6 +1,8 @@
 """`casarray agent`: what its commands print, and their exit codes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,12 @@ def test_state_shows_each_member_and_ends_with_1_if_one_is_ill(agents: FakeAgent
     assert code == 1
     assert "does not answer" in json.loads(out)[0]["error"]
     assert "0123456789abcdef" not in run("state cas1.lab.example --json", agents)[1]
+
+
+@pytest.mark.parametrize("command", [["agent", "run", "-c", "/nonexistent"], ["agent", "state", "cas1.lab.example"]])
+def test_a_library_that_is_missing_is_named_with_how_to_get_it(command: list[str]) -> None:
+    code = "import sys; sys.modules['gssapi'] = None; from casarray.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("casarray: the library gssapi is missing: pip install")
+    assert "Traceback" not in done.stderr
