@@ -44,6 +44,35 @@ def running(site: Site, *changes: tuple[str, str], without: str = "") -> Iterato
         site.close()
 
 
+#: A configuration with one array whose services are to be put in.
+MAIL_ARRAY = """
+[gateway]
+name = "gw1"
+mode = "{mode}"
+state = "{folder}/state"
+control = "{folder}/casarray.sock"
+metrics = ""
+
+[[site]]
+name = "Lab"
+
+[[array]]
+name = "MAIL"
+fqdn = "mail.lab.example"
+site = "Lab"
+addresses = ["{vip}"]
+
+[array.health]
+interval = "150ms"
+timeout = "400ms"
+rise = 1
+slow_start = "0s"
+hold = "0s"
+{services}
+"""
+SERVER = '\n[[server]]\nname = "{name}"\nsite = "Lab"\naddress = "{address}"\n'
+
+
 def cli(site: Site, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of the command line against the site's gateway, to its end."""
     command = [PROGRAM, *words, "--control", str(site.folder / "casarray.sock")]

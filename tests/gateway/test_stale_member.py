@@ -11,37 +11,14 @@ from tests.app.kerberos.test_member import World, generation, holding
 from casarray.core.kerberos.agent_messages import Op
 from casarray.lab.site import LoopbackSite, free_port
 
-from .gateways import members, soon
+from .gateways import MAIL_ARRAY, SERVER, members, soon
 
 pytest.importorskip("gssapi", reason="python-gssapi is not installed")
 
 from casarray.adapters.kerberos.agent_server import HealthServer
 
 NAMES = ("cas1", "cas2")
-CONFIG = """
-[gateway]
-name = "gw1"
-mode = "{mode}"
-state = "{folder}/state"
-control = "{folder}/casarray.sock"
-metrics = ""
-
-[[site]]
-name = "Lab"
-
-[[array]]
-name = "MAIL"
-fqdn = "mail.lab.example"
-site = "Lab"
-addresses = ["{vip}"]
-
-[array.health]
-interval = "150ms"
-timeout = "400ms"
-rise = 1
-slow_start = "0s"
-hold = "0s"
-
+SERVICES = """
 [[array.service]]
 name = "imap"
 port = {imap}
@@ -55,7 +32,6 @@ probe = "http"
 path = "/health"
 required = true
 """
-SERVER = '\n[[server]]\nname = "{name}"\nsite = "Lab"\naddress = "{address}"\n'
 
 
 @pytest.fixture
@@ -63,7 +39,8 @@ def site(tmp_path: Path) -> Iterator[tuple[LoopbackSite, dict[str, World]]]:
     """Two members with mail, each with an agent over a realm from memory."""
     found = LoopbackSite(tmp_path, servers=NAMES)
     imap, keys = free_port(28300), free_port(28350)
-    text = CONFIG.format(mode=found.mode, folder=tmp_path, vip=found.vip, imap=imap, keys=keys)
+    services = SERVICES.format(imap=imap, keys=keys)
+    text = MAIL_ARRAY.format(mode=found.mode, folder=tmp_path, vip=found.vip, services=services)
     text += "".join(SERVER.format(name=name, address=found.addresses(name)[0]) for name in NAMES)
     worlds = {name: World(holding(generation(3))) for name in NAMES}
     doors = []

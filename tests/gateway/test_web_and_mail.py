@@ -12,7 +12,7 @@ import pytest
 from casarray.core.config import Wish
 from casarray.lab.site import LoopbackSite, NetworkSite, Site, free_port
 
-from .gateways import WHY_NOT, members, soon, source
+from .gateways import MAIL_ARRAY, SERVER, WHY_NOT, members, soon, source
 
 KINDS = [
     pytest.param(LoopbackSite, id="userspace"),
@@ -23,33 +23,7 @@ KINDS = [
     ),
 ]
 
-CONFIG = """
-[gateway]
-name = "gw1"
-mode = "{mode}"
-state = "{folder}/state"
-control = "{folder}/casarray.sock"
-metrics = ""
-
-[[site]]
-name = "Lab"
-
-[[array]]
-name = "MAIL"
-fqdn = "mail.lab.example"
-site = "Lab"
-addresses = ["{vip}"]
-
-[array.health]
-interval = "150ms"
-timeout = "400ms"
-rise = 1
-slow_start = "0s"
-hold = "0s"
-{services}
-"""
 SERVICE = '\n[[array.service]]\nname = "{name}"\nport = {port}\n'
-SERVER = '\n[[server]]\nname = "{name}"\nsite = "Lab"\naddress = "{address}"\n'
 NAMES = ("cas1", "cas2", "cas3")
 PROTOCOLS = ("http", "imap", "pop3", "smtp")
 Farm = tuple[Site, dict[str, int]]
@@ -62,7 +36,7 @@ def built(site: Site) -> Iterator[Farm]:
     numbers = free if isinstance(site, LoopbackSite) else [80, 143, 110, 25]
     ports = dict(zip(PROTOCOLS, numbers, strict=True))
     services = "".join(SERVICE.format(name=name, port=port) for name, port in ports.items())
-    text = CONFIG.format(mode=site.mode, folder=site.folder, vip=site.vip, services=services)
+    text = MAIL_ARRAY.format(mode=site.mode, folder=site.folder, vip=site.vip, services=services)
     text += "".join(SERVER.format(name=name, address=site.addresses(name)[0]) for name in NAMES)
 
     async def start() -> None:
