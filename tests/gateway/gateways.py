@@ -25,7 +25,8 @@ WHY_NOT = missing()
 PROGRAM = str(Path(sys.executable).with_name("casarray"))
 
 #: Health that finds out soon, so that tests need not wait.
-QUICK = {"interval": '"200ms"', "timeout": '"400ms"', "rise": "1", "slow_start": '"0s"'}
+#: Probes often, and waits longer for an answer than a busy machine takes.
+QUICK = {"interval": '"200ms"', "timeout": '"900ms"', "rise": "1", "slow_start": '"0s"'}
 
 
 @contextmanager

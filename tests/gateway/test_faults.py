@@ -5,7 +5,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
 from itertools import count
 
 import pytest
@@ -60,9 +60,20 @@ async def well(site: Site) -> None:
     await soon(lambda: all(m.eligible and m.share > 0.3 for m in members(site).values()), 15)
 
 
-def newcomers(site: Site, number: int) -> AbstractAsyncContextManager[list[Outlook]]:
-    """Clients that have never been here: no pin leads them where an earlier test has driven them."""
-    return people(site, number, first=next(_hundreds))
+@asynccontextmanager
+async def newcomers(site: Site, number: int, on: str = "") -> AsyncIterator[list[Outlook]]:
+    """Clients that have never been here: no pin leads them where an earlier test has driven them.
+
+    ``on``: some of them are on this member, and some on others. Where it was out for a moment, since its machine was
+    too busy to answer a probe, other clients are taken.
+    """
+    for _ in range(5):
+        async with people(site, number, first=next(_hundreds)) as clients:
+            if not on or {on} < {client.member for client in clients}:
+                yield clients
+                return
+        await well(site)
+    raise AssertionError(f"five times {on} got no client at all, or everybody")
 
 
 def divided(clients: list[Outlook], name: str) -> tuple[list[Outlook], list[Outlook]]:
@@ -104,7 +115,7 @@ BY_KIND = [
 
 @pytest.mark.parametrize(("built", "illness"), BY_KIND, indirect=["built"], scope="module")
 async def test_an_ill_member_loses_its_clients_and_gets_them_again_when_well(site: Site, illness: str) -> None:
-    async with newcomers(site, 12) as clients:
+    async with newcomers(site, 12, on="cas2") as clients:
         of_it, others = divided(clients, "cas2")
         site.tell("cas2", ILLNESSES[illness])
         await soon(lambda: not members(site)["cas2"].eligible)
@@ -119,7 +130,7 @@ async def test_an_ill_member_loses_its_clients_and_gets_them_again_when_well(sit
 
 
 async def test_a_killed_process_is_noticed_at_once_and_its_idle_clients_are_reset(site: Site) -> None:
-    async with newcomers(site, 12) as clients:
+    async with newcomers(site, 12, on="cas3") as clients:
         of_it, others = divided(clients, "cas3")
         began = time.monotonic()
         site.servers["cas3"].kill()
@@ -136,7 +147,7 @@ async def test_a_killed_process_is_noticed_at_once_and_its_idle_clients_are_rese
 
 async def test_a_frozen_process_is_out_within_seconds_and_its_idle_clients_are_reset(site: Site) -> None:
     faults = Faults(site)
-    async with newcomers(site, 12) as clients:
+    async with newcomers(site, 12, on="cas1") as clients:
         of_it, others = divided(clients, "cas1")
         faults.freeze("cas1")
         try:
@@ -180,7 +191,7 @@ async def _reached(site: Site, source_: str | None) -> bool:
 
 
 async def test_a_draining_member_keeps_its_clients_and_gets_no_new_ones(site: Site) -> None:
-    async with newcomers(site, 12) as clients:
+    async with newcomers(site, 12, on="cas2") as clients:
         of_it, _ = divided(clients, "cas2")
         done = await asyncio.to_thread(cli, site, "server", "drain", "cas2")
         assert done.returncode == 0, done.stderr
@@ -196,7 +207,7 @@ async def test_a_draining_member_keeps_its_clients_and_gets_no_new_ones(site: Si
 
 
 async def test_a_drain_ends_at_its_deadline(site: Site) -> None:
-    async with newcomers(site, 12) as clients:
+    async with newcomers(site, 12, on="cas1") as clients:
         of_it, others = divided(clients, "cas1")
         done = await asyncio.to_thread(cli, site, "server", "drain", "cas1", "--deadline", "3s", "--json")
         assert json.loads(done.stdout)["deadline_seconds"] == 3
@@ -217,7 +228,7 @@ async def test_a_drain_without_haste_is_kept_over_a_restart_and_its_deadline_too
 
 
 async def test_a_member_that_is_out_loses_everybody_at_once(site: Site) -> None:
-    async with newcomers(site, 12) as clients:
+    async with newcomers(site, 12, on="cas2") as clients:
         of_it, others = divided(clients, "cas2")
         done = await asyncio.to_thread(cli, site, "server", "out", "cas2")
         assert done.returncode == 0, done.stderr
