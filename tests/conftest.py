@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,20 @@ from casarray.lab.samba_ad import ADMINISTRATOR, DomainController
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and every child would go on ignoring Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+#: Tests of real programs in real time. A machine that stands still for a second can fail any of them once, so they get
+#: a second look, which the summary names; what is wrong fails twice (docs/decisions/0020).
+REAL_TIME = ("gateway", "lab", "peers", "scenario", "adapters/kernel", "adapters/net", "contract")
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark those tests."""
+    here = Path(__file__).parent
+    folders = tuple(here / folder for folder in REAL_TIME)
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in folders):
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
 
 
 class LabNames(Names):
