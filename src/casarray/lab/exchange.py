@@ -1,48 +1,76 @@
 """What a lab server answers: endpoint mapper, address book and mailbox, without a socket.
 
-Enough for a client to bind, map and make the simplest calls. Wherever a protocol has room for it the answer names the
-server: RFR by its host name, NSPI by a GUID made from that name, EMSMDB by the display name, the mapper by the
-annotation of its entries. A context handle counts only on the server that issued it and within the association group it
-was issued to; any other is a fault, and that is what a client sees when its connections went to different servers.
+RFR, NSPI and EMSMDB are answered by `core.referral`, from a directory if there is one, else for the lab's own users, of
+whom any number will do. Without a directory the answers name the server wherever a protocol has room for it: RFR by its
+host name, NSPI by a GUID made from that name, EMSMDB by the display name, the mapper by the annotation of its entries.
+A context handle counts only on the server that issued it and within the association group it was issued to; any other
+is a fault, and that is what a client sees when its connections went to different servers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 from casarray.core.dcerpc.association import BAD_STUB_DATA, CONTEXT_MISMATCH, OP_RANGE_ERROR, Call
-from casarray.core.dcerpc.interfaces import emsmdb, epm, nspi, rfr
-from casarray.core.dcerpc.interfaces.emsmdb import ASYNC_EMSMDB, EMSMDB
+from casarray.core.dcerpc.interfaces import epm, rfr
 from casarray.core.dcerpc.interfaces.epm import EPM
-from casarray.core.dcerpc.interfaces.nspi import NSPI
-from casarray.core.dcerpc.interfaces.rfr import RFR
 from casarray.core.dcerpc.ndr import NIL_HANDLE, ContextHandle
 from casarray.core.dcerpc.syntax import NDR, NDR64, Syntax
 from casarray.core.dcerpc.tower import TCP, Tower
 from casarray.core.errors import WireError
-from casarray.lab.journal import name_of_dn, name_of_uuid
+from casarray.core.referral.address_book import server_guid
+from casarray.core.referral.client_access import BOOK_INTERFACES, MAILBOX_INTERFACES, ClientAccess, Demands
+from casarray.core.referral.guide import HERE, Answer, Guide, Person
+from casarray.lab.journal import name_of_dn, name_of_uuid, user, user_dn
 
-UNKNOWN_USER = 0x000003EB  # ecUnknownUser
-NOT_FOUND = 0x8004010F  # MAPI_E_NOT_FOUND
-GENERAL_FAILURE = 0x80004005
-MAX_HANDLES = 100_000  # of sessions and address books; and again of lookups left half-way
+__all__ = ["Answer", "Exchange", "Simulated", "server_guid"]
+
+MAX_LOOKUPS = 100_000  # that were left half-way
+LISTED_USERS = 1000  # of the simulated ones
 ANY = IPv4Address(0)
 
 
-def server_guid(fqdn: str) -> UUID:
-    """The GUID with which the server of that name answers a bind to the address book."""
-    return uuid5(NAMESPACE_DNS, fqdn.lower())
+@dataclass(slots=True)
+class Simulated:
+    """The lab's own users, all at home wherever they come: `core.referral.guide.Guide` of one server."""
 
+    name: str
+    fqdn: str
+    organization: str = "/o=Lab"
+    _people: tuple[Person, ...] = ()
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The stub of a response, or the status of a fault; who asked, and what."""
+    def person(self, user_dn: str) -> Person | None:
+        """Anybody with a name."""
+        name = name_of_dn(user_dn)
+        return Person(name, user_dn, name) if name else None
 
-    stub: bytes = b""
-    fault: int = 0
-    call: str = ""
-    client: str = ""  # the client's name if the call carried it
+    def account(self, principal: str) -> Person | None:
+        """Anybody, too."""
+        return self.person(user_dn(principal.partition("@")[0]))
+
+    def people(self) -> Sequence[Person]:
+        """The first thousand."""
+        if not self._people:
+            names = [user(number) for number in range(LISTED_USERS)]
+            self._people = tuple(Person(name, user_dn(name), name, f"{name}@lab.example") for name in names)
+        return self._people
+
+    def address_book(self, user_dn: str, asker: Person | None) -> str | None:  # noqa: ARG002 - as all guides
+        """Its own."""
+        return self.fqdn
+
+    def fqdn_of(self, server_dn: str, asker: Person | None) -> str | None:  # noqa: ARG002 - as all guides
+        """Its own, whatever server is named."""
+        return self.fqdn if rfr.server_of_dn(server_dn) else None
+
+    def mailbox_home(self, person: Person) -> str | None:  # noqa: ARG002 - as all guides
+        """Here."""
+        return HERE
+
+    def public_folders_home(self, person: Person | None) -> str | None:  # noqa: ARG002 - as all guides
+        """Here."""
+        return HERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +91,15 @@ class Exchange:
     address: IPv4Address = ANY  # what towers say; 0.0.0.0 as a server does that is asked over IPv6
     ports: Mapping[str, int] = field(default_factory=dict)  # service (epm, ab, rpc) -> port
     page: int = 500  # entries in one answer to a lookup, however many were asked for
-    _handles: dict[UUID, tuple[int, str]] = field(default_factory=dict)  # issued -> association group, client
+    guide: Guide | None = None  # None: the lab's own users
+    demands: Demands = field(default_factory=Demands)
     _pages: dict[UUID, list[Registration]] = field(default_factory=dict)  # issued -> what is still to be told
-    _groups: dict[int, set[UUID]] = field(default_factory=dict)  # association group -> everything issued to it
+    _groups: dict[int, set[UUID]] = field(default_factory=dict)  # association group -> its lookups
+    _access: ClientAccess = field(init=False)
+
+    def __post_init__(self) -> None:
+        guide = self.guide or Simulated(self.name, self.fqdn)
+        self._access = ClientAccess(guide, uuid4, self.demands, name_of_uuid)
 
     @property
     def fqdn(self) -> str:
@@ -75,11 +109,13 @@ class Exchange:
     @property
     def interfaces(self) -> Mapping[str, tuple[Syntax, ...]]:
         """Service -> the interfaces that answer on its port."""
-        return {"epm": (EPM,), "ab": (RFR, NSPI), "rpc": (EMSMDB, ASYNC_EMSMDB)}
+        return {"epm": (EPM,), "ab": BOOK_INTERFACES, "rpc": MAILBOX_INTERFACES}
 
     def answer(self, call: Call) -> Answer:
         """Answer a call, whatever is in it; handles count within the association group it came on."""
-        handler = _CALLS.get((call.interface, call.opnum))
+        if call.interface != EPM:
+            return self._access.answer(call)
+        handler = _CALLS.get(call.opnum)
         if handler is None:
             return Answer(fault=OP_RANGE_ERROR, call=f"opnum {call.opnum}")
         try:
@@ -89,41 +125,31 @@ class Exchange:
 
     def forget_group(self, group: int) -> None:
         """Run down an association group: its last connection is gone, and with it what was issued to it."""
+        self._access.forget_group(group)
         for uuid in self._groups.pop(group, ()):
-            self._handles.pop(uuid, None)
             self._pages.pop(uuid, None)
 
     @property
     def open_handles(self) -> int:
         """How many handles are valid now."""
-        return len(self._handles)
+        return self._access.open_handles
 
     @property
     def open_lookups(self) -> int:
         """How many lookups were left half-way."""
         return len(self._pages)
 
-    def _issue(self, group: int, client: str) -> ContextHandle | None:
-        if len(self._handles) >= MAX_HANDLES:
-            return None
-        handle = self._new_handle(group)
-        self._handles[handle.uuid] = (group, client)
-        return handle
-
-    def _new_handle(self, group: int) -> ContextHandle:
+    def _new_lookup(self, group: int, rest: list[Registration]) -> ContextHandle:
         handle = ContextHandle(uuid4())
         self._groups.setdefault(group, set()).add(handle.uuid)
+        self._pages[handle.uuid] = rest
+        while len(self._pages) > MAX_LOOKUPS:  # somebody asks and never comes back
+            del self._pages[next(iter(self._pages))]
         return handle
 
     def _take_back(self, handle: ContextHandle, group: int) -> None:
-        self._handles.pop(handle.uuid, None)
         self._pages.pop(handle.uuid, None)
         self._groups.get(group, set()).discard(handle.uuid)
-
-    def _owner(self, handle: ContextHandle, group: int) -> str | None:
-        """The client a handle was issued to; None if it was not issued here, or to another group."""
-        owner, client = self._handles.get(handle.uuid, (0, ""))
-        return client if owner == group else None
 
     def _registrations(self) -> list[Registration]:
         labels = {"ab": "address book", "rpc": "mailbox"}
@@ -168,10 +194,7 @@ class Exchange:
         page, rest = left[:count], left[count:]
         handle = NIL_HANDLE
         if page and rest:
-            handle = self._new_handle(call.group_id)
-            self._pages[handle.uuid] = rest
-            while len(self._pages) > MAX_HANDLES:  # somebody asks and never comes back
-                del self._pages[next(iter(self._pages))]
+            handle = self._new_lookup(call.group_id, rest)
         reply = epm.EptLookupReply(
             tuple(epm.Entry(self._tower(entry), entry.annotation) for entry in page),
             epm.OK if page else epm.NOT_REGISTERED,
@@ -187,78 +210,9 @@ class Exchange:
         self._take_back(asked.handle, call.group_id)
         return Answer(epm.EptLookupHandleFreeReply().encode(call.order, call.ndr64), call="ept_lookup_handle_free")
 
-    def _rfr_get_new_dsa(self, call: Call) -> Answer:
-        asked = rfr.RfrGetNewDsa.decode(call.stub, call.order, call.ndr64)
-        reply = rfr.RfrGetNewDsaReply(self.fqdn)
-        return Answer(reply.encode(call.order, call.ndr64), call="RfrGetNewDSA", client=name_of_dn(asked.user_dn))
 
-    def _rfr_get_fqdn(self, call: Call) -> Answer:
-        asked = rfr.RfrGetFqdnFromServerDn.decode(call.stub, call.order, call.ndr64)
-        known = rfr.server_of_dn(asked.server_dn) != ""
-        reply = rfr.RfrGetFqdnFromServerDnReply(self.fqdn if known else None, 0 if known else NOT_FOUND)
-        return Answer(reply.encode(call.order, call.ndr64), call="RfrGetFQDNFromServerDN")
-
-    def _nspi_bind(self, call: Call) -> Answer:
-        asked = nspi.NspiBind.decode(call.stub, call.order, call.ndr64)
-        guid = server_guid(self.fqdn) if asked.server_guid is not None else None
-        # The client's GUID means nothing to a server; a lab client puts its own name there.
-        client = name_of_uuid(asked.server_guid)
-        handle = None if asked.stat.code_page == nspi.CODE_PAGE_UNICODE else self._issue(call.group_id, client)
-        reply = nspi.NspiBindReply(guid, handle or NIL_HANDLE, 0 if handle else GENERAL_FAILURE)
-        return Answer(reply.encode(call.order, call.ndr64), call="NspiBind", client=client)
-
-    def _nspi_unbind(self, call: Call) -> Answer:
-        asked = nspi.NspiUnbind.decode(call.stub, call.order, call.ndr64)
-        client = self._owner(asked.handle, call.group_id)
-        if client is None:
-            return Answer(fault=CONTEXT_MISMATCH, call="NspiUnbind")
-        self._take_back(asked.handle, call.group_id)
-        return Answer(nspi.NspiUnbindReply().encode(call.order, call.ndr64), call="NspiUnbind", client=client)
-
-    def _connect(self, call: Call) -> Answer:
-        asked = emsmdb.EcDoConnectEx.decode(call.stub, call.order, call.ndr64)
-        client = name_of_dn(asked.user_dn)
-        handle = self._issue(call.group_id, client) if client else None
-        reply = emsmdb.EcDoConnectExReply(
-            handle or NIL_HANDLE,
-            dn_prefix="/o=Lab" if handle else None,
-            display_name=self.name if handle else None,
-            time_stamp=asked.time_stamp,
-            result=0 if handle else UNKNOWN_USER,
-        )
-        return Answer(reply.encode(call.order, call.ndr64), call="EcDoConnectEx", client=client)
-
-    def _disconnect(self, call: Call) -> Answer:
-        asked = emsmdb.EcDoDisconnect.decode(call.stub, call.order, call.ndr64)
-        client = self._owner(asked.session, call.group_id)
-        if client is None:
-            return Answer(fault=CONTEXT_MISMATCH, call="EcDoDisconnect")
-        self._take_back(asked.session, call.group_id)
-        return Answer(emsmdb.EcHandleReply().encode(call.order, call.ndr64), call="EcDoDisconnect", client=client)
-
-    def _async_connect(self, call: Call) -> Answer:
-        asked = emsmdb.EcDoAsyncConnectEx.decode(call.stub, call.order, call.ndr64)
-        client = self._owner(asked.session, call.group_id)
-        if client is None:
-            return Answer(fault=CONTEXT_MISMATCH, call="EcDoAsyncConnectEx")
-        # The handle to wait with is worth nothing here, as nobody waits: it is not kept.
-        reply = emsmdb.EcHandleReply(ContextHandle(uuid4()))
-        return Answer(reply.encode(call.order, call.ndr64), call="EcDoAsyncConnectEx", client=client)
-
-    def _dummy(self, call: Call) -> Answer:
-        return Answer(emsmdb.EcDummyRpcReply().encode(call.order, call.ndr64), call="EcDummyRpc")
-
-
-_CALLS: Mapping[tuple[Syntax, int], Callable[[Exchange, Call], Answer]] = {
-    (EPM, epm.EPT_LOOKUP): Exchange._ept_lookup,
-    (EPM, epm.EPT_MAP): Exchange._ept_map,
-    (EPM, epm.EPT_LOOKUP_HANDLE_FREE): Exchange._ept_lookup_handle_free,
-    (RFR, rfr.Opnum.GET_NEW_DSA): Exchange._rfr_get_new_dsa,
-    (RFR, rfr.Opnum.GET_FQDN_FROM_SERVER_DN): Exchange._rfr_get_fqdn,
-    (NSPI, nspi.Opnum.BIND): Exchange._nspi_bind,
-    (NSPI, nspi.Opnum.UNBIND): Exchange._nspi_unbind,
-    (EMSMDB, emsmdb.Opnum.CONNECT): Exchange._connect,
-    (EMSMDB, emsmdb.Opnum.DISCONNECT): Exchange._disconnect,
-    (EMSMDB, emsmdb.Opnum.ASYNC_CONNECT): Exchange._async_connect,
-    (EMSMDB, emsmdb.Opnum.DUMMY): Exchange._dummy,
+_CALLS: Mapping[int, Callable[[Exchange, Call], Answer]] = {
+    epm.EPT_LOOKUP: Exchange._ept_lookup,
+    epm.EPT_MAP: Exchange._ept_map,
+    epm.EPT_LOOKUP_HANDLE_FREE: Exchange._ept_lookup_handle_free,
 }
