@@ -138,7 +138,7 @@ def test_sambas_client_calls_us_signed_and_sealed(kdc: MitKdc, server: Path, nam
 @pytest.mark.samba
 @pytest.mark.skipif((netns.missing() or samba_ad.missing()) is not None, reason="no domain controller can run here")
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("kind", AuthType)
+@pytest.mark.parametrize("kind", [AuthType.SPNEGO, AuthType.KERBEROS])
 @pytest.mark.parametrize("level", [AuthLevel.INTEGRITY, AuthLevel.PRIVACY])
 def test_samba_takes_our_signed_and_sealed_calls(domain: Domain, kind: AuthType, level: AuthLevel) -> None:
     dc = domain.dc

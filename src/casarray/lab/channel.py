@@ -10,8 +10,17 @@ from typing import Self, cast
 from uuid import UUID
 
 from casarray.core.dcerpc.association import BindRefused, Bound, Broken, ClientEvent, Failed, Reply, RpcClient
+from casarray.core.dcerpc.auth import ClientAuth
+from casarray.core.dcerpc.pdu import NakReason
 from casarray.core.dcerpc.syntax import NDR, Syntax
-from casarray.core.errors import CasarrayError, Unavailable
+from casarray.core.errors import CasarrayError, Denied, Unavailable
+
+MOST_LEGS = 8
+
+_REFUSED_PROOFS = {
+    int(NakReason.AUTHENTICATION_TYPE_NOT_RECOGNIZED): "the server does not have this kind of authentication",
+    int(NakReason.INVALID_CHECKSUM): "the server does not take our proof of who we are",
+}
 
 
 def no_linger(transport: asyncio.Transport) -> None:
@@ -76,18 +85,56 @@ class Channel(asyncio.Protocol):
         if not self.lost.done():
             self.lost.set_result(None)
 
-    async def bind(self, *interfaces: Syntax, group_id: int = 0, transfer: Sequence[Syntax] = (NDR,)) -> int:
-        """Bind to these interfaces; the association group. Any that is not accepted is `Unavailable`."""
-        event = await self._ask(self.rpc.bind(*interfaces, group_id=group_id, transfer=transfer))
+    async def bind(
+        self,
+        *interfaces: Syntax,
+        group_id: int = 0,
+        transfer: Sequence[Syntax] = (NDR,),
+        auth: ClientAuth | None = None,
+    ) -> int:
+        """Bind to these interfaces; the association group. Any that is not accepted is `Unavailable`.
+
+        With ``auth`` (one for each connection) both sides prove who they are first, and calls are protected as it says.
+        `Denied` when one of them does not; where the third leg is an auth3 a server says so by the first call's fault.
+        """
+        first, signing = (None, False) if auth is None else (auth.begin(), auth.header_signing)
+        event = await self._ask(
+            self.rpc.bind(*interfaces, group_id=group_id, transfer=transfer, auth=first, header_signing=signing)
+        )
+        if auth is not None and isinstance(event, Bound):
+            await self._authenticate(event, auth, interfaces, transfer)
         match event:
             case Bound(group_id=group) if all(self.rpc.accepts(interface) for interface in interfaces):
                 return group
             case Bound():
                 raise Unavailable("an interface is not there")
+            case BindRefused(reason) if auth is not None and reason in _REFUSED_PROOFS:
+                raise Denied(_REFUSED_PROOFS[reason])
             case BindRefused(reason, _, status):
                 raise Unavailable(f"the bind was refused (reason {reason}, status {status})")
             case _:
                 raise Unavailable(f"no answer to a bind: {event}")
+
+    async def _authenticate(
+        self, bound: Bound, auth: ClientAuth, interfaces: Sequence[Syntax], transfer: Sequence[Syntax]
+    ) -> None:
+        """The legs after the bind_ack."""
+        legs = 0
+        while (leg := auth.answered(bound.auth, bound.header_signing)) is not None:
+            if auth.ends_unanswered and self._transport is not None:
+                self._transport.write(self.rpc.auth3(leg))
+                break
+            if (legs := legs + 1) > MOST_LEGS:
+                raise Denied("the server goes on asking for proofs")
+            event = await self._ask(self.rpc.alter(*interfaces, auth=leg, transfer=transfer))
+            match event:
+                case Bound():
+                    bound = event
+                case Failed(_, status):
+                    raise Denied(f"the server refuses to let us in (fault 0x{status:08X})")
+                case _:
+                    raise Unavailable(f"no answer to an alter_context: {event}")
+        self.rpc.protection = auth.protection
 
     async def call(self, interface: Syntax, opnum: int, stub: bytes, *, about: UUID | None = None) -> Reply:
         """Call, and wait for the answer. ``about`` is the object of the call."""

@@ -62,7 +62,7 @@ def cache(kdc: MitKdc) -> str:
     return kdc.ticket("alice", kdc.add_user("alice"))
 
 
-@pytest.mark.parametrize("kind", AuthType)
+@pytest.mark.parametrize("kind", [AuthType.SPNEGO, AuthType.KERBEROS])
 @pytest.mark.parametrize("signing", [True, False])
 def test_calls_go_through_at_every_level(kdc: MitKdc, cache: str, kind: AuthType, signing: bool) -> None:
     keytab = kdc.keytab(SERVICE)
@@ -114,7 +114,7 @@ def test_without_a_keytab_a_bind_is_refused_by_its_type(kdc: MitKdc, cache: str)
     assert wire.bind() == BindRefused(NakReason.AUTHENTICATION_TYPE_NOT_RECOGNIZED, ((5, 0),))
 
 
-@pytest.mark.parametrize("kind", AuthType)
+@pytest.mark.parametrize("kind", [AuthType.SPNEGO, AuthType.KERBEROS])
 def test_garbage_is_denied(kdc: MitKdc, kind: AuthType) -> None:
     for token in (b"\x60", b"NTLMSSP\0\1\0\0\0", bytes(300), b"\x60\x82\xff\xff"):
         security = Acceptors(kdc.keytab(SERVICE)).accept(kind)

@@ -28,6 +28,7 @@ class AuthType(IntEnum):
     """Security providers. [MS-RPCE] 2.2.1.1.7."""
 
     SPNEGO = 9
+    NTLM = 10
     KERBEROS = 16
 
 
@@ -222,6 +223,19 @@ class ClientAuth:
     def complete(self) -> bool:
         """Whether calls can be made."""
         return self._protection.security.complete
+
+    @property
+    def mechanism(self) -> str:
+        """What was agreed on, by the security provider's word."""
+        return self._protection.security.mechanism
+
+    @property
+    def ends_unanswered(self) -> bool:
+        """Whether the leg after the bind_ack goes in an auth3, which nobody answers, and not in an alter_context.
+
+        NTLM's third leg is its last: the server has nothing more to say. [MS-RPCE] 3.3.1.5.2
+        """
+        return self._protection.kind == AuthType.NTLM
 
     def begin(self) -> Auth:
         """The trailer of the bind; give the bind the flag HEADER_SIGNING where ``header_signing``."""
