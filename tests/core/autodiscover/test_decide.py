@@ -11,7 +11,6 @@ from casarray.core.autodiscover.decide import (
     Decision,
     Rules,
     decide,
-    dn_of_account,
     published_name,
     server_version,
 )
@@ -31,6 +30,7 @@ from casarray.core.autodiscover.response import (
     read_response,
     write_response,
 )
+from casarray.core.directory.legacy_dn import of_account
 from casarray.core.directory.model import Account, Array, Database, Directory, Server
 
 ALICE = Request("alice@domain.tld")
@@ -174,7 +174,7 @@ def test_capital_letters_of_an_address_do_not_matter() -> None:
 
 
 def test_a_legacy_dn_finds_the_same_account() -> None:
-    name = dn_of_account(PUBLISHED, PUBLISHED.accounts["alice"])
+    name = of_account(PUBLISHED, PUBLISHED.accounts["alice"])
     assert told(PUBLISHED, Request(legacy_dn=name.upper())) == told(PUBLISHED)
 
 

@@ -337,7 +337,7 @@ def test_every_field_of_every_kind_survives_json() -> None:
         Array("A", "a.d.tld", "Bonn", (), {"service": [{"name": "app", "port": 1}], "panic": True, "f": 1.5}, "guid-4"),
         AvailabilityGroup("D", ("s", "t"), True, "guid-5"),
         Database("DB", "s", (Copy("s", 1), Copy("t", 2)), "a.d.tld", "guid-6"),
-        Account("alice", "DB", "alice@d.tld", "Alice", "guid-7"),
+        Account("alice", "DB", "a@d.tld", "Alice", ("b@d.tld",), "/o=O/cn=alice", "guid-8", "guid-7"),
     ):
         read = of_json(thing.KIND, json.loads(json.dumps(as_json(thing))))
         assert (read, read.guid) == (thing, thing.guid)

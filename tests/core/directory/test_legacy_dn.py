@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 from tests.core.directory.example import ORGANISATION
 
 from casarray.core.directory.legacy_dn import (
+    accounts_with_legacy_dn,
     fqdn_of,
     last_name,
+    of_account,
     of_admin_group,
     of_database,
     of_organization,
     of_server,
 )
-from casarray.core.directory.model import Array, Database, Directory, Server
+from casarray.core.directory.model import Account, Array, Database, Directory, Server
 
 BASE = "/o=Contoso/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)/cn=Configuration/cn=Servers"
 DB1 = ORGANISATION.databases["db1"]
@@ -91,3 +93,15 @@ def test_an_array_is_found_although_a_server_is_called_like_its_fqdn() -> None:
 def test_no_text_breaks_the_reading(text: str) -> None:
     assert isinstance(fqdn_of(ORGANISATION, text), str)
     assert last_name(f"{BASE}/cn={text}") in (text, text.rpartition("=")[2], "", last_name(text))
+
+
+def test_an_account_is_found_by_the_dn_it_is_told_whether_the_directory_has_one_or_not() -> None:
+    moved = Account("bob", legacy_dn="/o=Old/ou=Site/cn=Recipients/cn=bob2")
+    directory = ORGANISATION.put(moved)
+    alice = directory.accounts["alice"]
+    assert of_account(directory, alice) == f"{of_admin_group(directory)}/cn=Recipients/cn=alice"
+    assert of_account(directory, moved) == moved.legacy_dn
+    for account in (alice, moved):
+        assert accounts_with_legacy_dn(directory, of_account(directory, account).upper()) == (account,)
+    # It has a name of its own, so it does not listen to that which would be worked out.
+    assert accounts_with_legacy_dn(directory, f"{of_admin_group(directory)}/cn=Recipients/cn=bob") == ()

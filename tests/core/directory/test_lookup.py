@@ -122,6 +122,12 @@ def test_what_stands_on_a_thing_is_found_by_it() -> None:
     assert names(accounts_in(ORGANISATION, "db1")) == ["alice"]
     assert names(accounts_with_address(ORGANISATION, "ALICE@domain.tld")) == ["alice"]
     assert accounts_with_address(ORGANISATION.put(Account("bob")), "") == ()
+    aliased = ORGANISATION.put(Account("bob", "DB1", "bob@d.tld", aliases=("Info@d.tld", "INFO@d.tld")))
+    assert names(accounts_with_address(aliased, "info@D.TLD")) == ["bob"]
+    assert names(accounts_with_address(aliased.put(Account("eve", address="info@d.tld")), "info@d.tld")) == [
+        "bob",
+        "eve",
+    ]
     assert names(servers_of_site(ORGANISATION, "ULM")) == ["ulm1", "ulm2"]
     assert names(subnets_of_site(ORGANISATION, "berlin")) == ["10.20.0.0/16", "fd00:20::/32"]
 

@@ -29,12 +29,12 @@ from casarray.core.autodiscover.response import (
 )
 from casarray.core.config import DirectorySettings
 from casarray.core.directory import legacy_dn
+from casarray.core.directory.legacy_dn import accounts_with_legacy_dn
 from casarray.core.directory.lookup import accounts_with_address, array_of_site, by_fqdn, told
 from casarray.core.directory.model import Account, Array, Database, Directory, key
 from casarray.core.kerberos.shares import published
 
 EXCHANGE_2010, EXCHANGE_2013 = "exchange-2010", "exchange-2013"
-RECIPIENTS = "/cn=Recipients/cn="
 
 
 def server_version(major: int, minor: int, build: int) -> str:
@@ -52,7 +52,7 @@ class Rules:
 
     profile: str = DirectorySettings().profile  # of arrays that name none
     redirects: Mapping[str, RedirectAddress | RedirectUrl] = field(default_factory=dict)  # by address
-    mailbox_guids: Mapping[str, str] = field(default_factory=dict)  # by account; without one, its own guid serves
+    mailbox_guids: Mapping[str, str] = field(default_factory=dict)  # by account; they go before the directory's
     deployment_id: str = ""  # empty: worked out of the organisation's name, so always the same
     anywhere_authentication: str = "Ntlm"  # of EXPR; Negotiate only where every Outlook knows it
     owa_authentication: str = "Basic, Fba"
@@ -103,16 +103,10 @@ def accounts_of(directory: Directory, request: Request) -> tuple[Account, ...]:
     """Whose settings are asked for; by the address if there is one, else by the legacyExchangeDN."""
     if request.address:
         return accounts_with_address(directory, request.address)
-    before, mark, name = key(request.legacy_dn).rpartition(key(RECIPIENTS))
-    if not mark or before != key(legacy_dn.of_admin_group(directory)):
-        return ()
-    account = directory.accounts.get(name)
-    return (account,) if account else ()
+    return accounts_with_legacy_dn(directory, request.legacy_dn)
 
 
-def dn_of_account(directory: Directory, account: Account) -> str:
-    """The account's legacyExchangeDN."""
-    return f"{legacy_dn.of_admin_group(directory)}{RECIPIENTS}{account.name}"
+dn_of_account = legacy_dn.of_account  # as referral calls it
 
 
 def told_database(directory: Directory, database: Database) -> Database:
@@ -153,13 +147,14 @@ class _Home:
 
     def mailbox(self) -> str:
         """GUID@DOMAIN; empty without the GUID or the address."""
-        guid = self.rules.mailbox_guids.get(key(self.account.name), self.account.guid)
+        given = self.rules.mailbox_guids.get(key(self.account.name), "")
+        guid = given or self.account.mailbox_guid or self.account.guid
         domain = self.account.address.rpartition("@")[2]
         return f"{guid}@{domain}" if guid and domain else ""
 
     def user(self) -> User:
         deployment = self.rules.deployment_id or str(uuid5(NAMESPACE_URL, f"/o={key(self.directory.organization)}"))
-        dn = dn_of_account(self.directory, self.account)
+        dn = legacy_dn.of_account(self.directory, self.account)
         return User(self.account.display_name or self.account.name, dn, self.account.address, deployment)
 
 

@@ -299,7 +299,7 @@ class _Reader:
         database = "" if is_deleted(home) else self._named.get(dn_key(home)) or (first_value(home) if home else "")
         primary = (value[len(SMTP) :] for value in entry.of("proxyAddresses") if value.startswith(SMTP))
         address = next(primary, "") or entry.first("mail")
-        return Account(entry.first("sAMAccountName"), database, address, entry.first("displayName"), entry.guid)
+        return Account(entry.first("sAMAccountName"), database, address, entry.first("displayName"), guid=entry.guid)
 
     def _note_foreign(self) -> None:
         for entry in self._by_kind[EntryKind.OTHER]:

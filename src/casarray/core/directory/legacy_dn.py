@@ -4,10 +4,11 @@ Their form is ``/o=ORG/ou=ADMIN GROUP/cn=Configuration/cn=Servers/cn=NAME``. A s
 array's is its FQDN; a database's is that of whom its clients are told, and ``/cn=Microsoft Private MDB``.
 """
 
-from casarray.core.directory.lookup import by_fqdn
-from casarray.core.directory.model import Array, Database, Directory, Server, key
+from casarray.core.directory.lookup import accounts_named, by_fqdn
+from casarray.core.directory.model import Account, Array, Database, Directory, Server, key
 
 PRIVATE_MDB = "/cn=Microsoft Private MDB"
+RECIPIENTS = "/cn=Recipients/cn="
 
 
 def of_organization(directory: Directory) -> str:
@@ -35,6 +36,19 @@ def of_database(directory: Directory, database: Database) -> str:
             f"{PRIVATE_MDB}"
         )
     return of_server(directory, owner) + PRIVATE_MDB
+
+
+def of_account(directory: Directory, account: Account) -> str:
+    """Of an account: the one that the directory has for it, else by its name below the administrative group."""
+    return account.legacy_dn or f"{of_admin_group(directory)}{RECIPIENTS}{account.name}"
+
+
+def accounts_with_legacy_dn(directory: Directory, dn: str) -> tuple[Account, ...]:
+    """The accounts that are called so: more than one only where a rule is broken."""
+    named = accounts_named(directory, dn)
+    before, mark, name = key(dn).rpartition(key(RECIPIENTS))
+    account = directory.accounts.get(name) if mark and before == key(of_admin_group(directory)) else None
+    return named if account is None or account.legacy_dn else (*named, account)
 
 
 def last_name(legacy_dn: str) -> str:

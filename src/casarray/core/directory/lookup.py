@@ -117,7 +117,17 @@ def _accounts_by_database(accounts: Mapping[str, Account]) -> Mapping[str, tuple
 
 @_kept
 def _accounts_by_address(accounts: Mapping[str, Account]) -> Mapping[str, tuple[Account, ...]]:
-    return _gathered((key(account.address), account) for account in accounts.values() if account.address)
+    return _gathered(
+        (address, account)
+        for account in accounts.values()
+        for address in dict.fromkeys(map(key, (account.address, *account.aliases)))  # a repeated one counts once
+        if address
+    )
+
+
+@_kept
+def _accounts_by_legacy_dn(accounts: Mapping[str, Account]) -> Mapping[str, tuple[Account, ...]]:
+    return _gathered((key(account.legacy_dn), account) for account in accounts.values() if account.legacy_dn)
 
 
 @_kept
@@ -203,8 +213,13 @@ def accounts_in(directory: Directory, database: str) -> tuple[Account, ...]:
 
 
 def accounts_with_address(directory: Directory, address: str) -> tuple[Account, ...]:
-    """The accounts whose primary SMTP address this is: more than one only where a rule is broken."""
+    """The accounts that have this SMTP address, primary or not: more than one only where a rule is broken."""
     return _accounts_by_address(directory.accounts).get(key(address), ())
+
+
+def accounts_named(directory: Directory, legacy_dn: str) -> tuple[Account, ...]:
+    """The accounts for which the directory itself has this legacyExchangeDN."""
+    return _accounts_by_legacy_dn(directory.accounts).get(key(legacy_dn), ())
 
 
 def subnets_around(directory: Directory, network: Network) -> Iterator[Subnet]:

@@ -155,6 +155,9 @@ class Account:
     database: str = ""
     address: str = ""  # primary SMTP address
     display_name: str = ""
+    aliases: tuple[str, ...] = ()  # further SMTP addresses
+    legacy_dn: str = ""  # its legacyExchangeDN; empty: worked out of its name, see `legacy_dn.of_account`
+    mailbox_guid: str = ""  # of the mailbox; empty: the account's own guid stands for it
     guid: str = field(default="", compare=False)
     KIND: ClassVar[Kind] = Kind.ACCOUNT
 
