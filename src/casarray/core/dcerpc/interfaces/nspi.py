@@ -1,4 +1,7 @@
-"""NSPI, the address book interface, as far as opening and closing it: enough to prove that it lives.
+"""NSPI, the address book interface: opening and closing it, and where a client stands in it.
+
+What is asked in between is in `nspi_calls` (tables) and `nspi_names` (one entry, a name check), what it is asked about
+in `nspi_properties`. The calls that change entries or show templates are spoken by nobody here.
 
 Every server answers a bind with a GUID of its own, and what it hands out afterwards means nothing to another server:
 the address book needs affinity as much as the mailbox does. [MS-OXNSPI] 3.1.4.1.
@@ -25,6 +28,39 @@ class Opnum(IntEnum):
 
     BIND = 0
     UNBIND = 1
+    UPDATE_STAT = 2
+    QUERY_ROWS = 3
+    GET_MATCHES = 5
+    DN_TO_MID = 7
+    GET_PROP_LIST = 8
+    GET_PROPS = 9
+    COMPARE_MIDS = 10
+    GET_SPECIAL_TABLE = 12
+    QUERY_COLUMNS = 16
+    RESOLVE_NAMES = 19
+    RESOLVE_NAMES_W = 20
+
+
+class NspiResult(IntEnum):
+    """How a call ended. [MS-OXNSPI] 2.2.1.2. NspiUnbind alone has numbers of its own, above."""
+
+    SUCCESS = 0
+    UNBIND_SUCCESS = 1
+    ERRORS_RETURNED = 0x00040380  # a row, but not all the properties of it
+    GENERAL_FAILURE = 0x80004005
+    NOT_SUPPORTED = 0x80040102
+    INVALID_OBJECT = 0x80040108
+    OUT_OF_RESOURCES = 0x8004010E
+    NOT_FOUND = 0x8004010F
+    LOGON_FAILED = 0x80040111
+    TOO_COMPLEX = 0x80040117
+    INVALID_CODE_PAGE = 0x8004011E
+    INVALID_LOCALE = 0x8004011F
+    TABLE_TOO_BIG = 0x80040403
+    INVALID_BOOKMARK = 0x80040405
+    ACCESS_DENIED = 0x80070005
+    OUT_OF_MEMORY = 0x8007000E
+    INVALID_PARAMETER = 0x80070057
 
 
 @dataclass(frozen=True, slots=True)
