@@ -47,6 +47,10 @@ class Member(asyncio.Protocol):
         self.ended = True
         return True
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.ended = True
+
 
 @dataclass
 class Route:

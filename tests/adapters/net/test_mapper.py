@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -43,6 +44,7 @@ from casarray.core.dcerpc.interfaces.epm import EPT_LOOKUP, Entry, EptLookup, Ep
 from casarray.core.dcerpc.pdu import Request
 from casarray.core.dcerpc.tower import Tower
 from casarray.core.errors import Conflict
+from casarray.core.forwarding.table import Address
 from casarray.core.gateway.epm_inspection import PortPolicy
 
 BIND = read_capture("mapper_bind")
@@ -441,6 +443,25 @@ async def test_a_client_that_leaves_leaves_nothing_at_the_member(site: Site) -> 
     client.sock.close()
     await site.until(lambda: site.listener.relays == 0)
     await site.until(lambda: site.peers[0].ended)
+
+
+@on_both_loops
+async def test_a_conversation_that_ended_in_order_leaves_no_port_of_the_gateway_taken(site: Site) -> None:
+    for _ in range(3):
+        with await bound(site) as client:
+            await client.say(MAP)
+            assert len(await client.hear_exactly(ANSWER_SIZE)) == ANSWER_SIZE
+    await site.until(lambda: len(site.peers) == 3 and all(peer.ended for peer in site.peers))
+    assert "06" not in states_to(*next(iter(site.steers.members.values()))), (
+        "06 is TIME_WAIT: a port taken for a minute"
+    )
+
+
+def states_to(address: Address, port: int) -> list[str]:
+    """The states of this host's connections to there, as the kernel numbers them."""
+    there = f"{int.from_bytes(address.packed, 'little'):08X}:{port:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return [words[3] for words in lines if words[2] == there]
 
 
 # Reload and stop
