@@ -1,5 +1,6 @@
-"""When a server's certificate runs out, read from its DER without judging anything else in it. RFC 5280 4.1."""
+"""When a server's certificate runs out and for whom it is, read from its DER without judging it. RFC 5280 4.1."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -23,6 +24,57 @@ def expires(der: bytes) -> float | None:
         return _time(tag, value.decode("ascii"))
     except (IndexError, ValueError, OverflowError):
         return None
+
+
+_COMMON_NAME = bytes.fromhex("0603550403")  # the whole element of the OID 2.5.4.3
+_ALTERNATIVES = bytes.fromhex("0603551d11")  # subjectAltName, 2.5.29.17
+_OCTETS, _EXTENSIONS, _DNS_NAME = 0x04, 0xA3, 0x82
+
+
+def names(der: bytes) -> tuple[str, tuple[str, ...]]:
+    """The subject's common name, and the host names of subjectAltName; empty where there are none."""
+    try:
+        tbs = _inside(_inside(der, 0, SEQUENCE), 0, SEQUENCE)
+        fields = list(_elements(tbs))
+        if fields[0][0] == VERSION:
+            del fields[0]
+        subject = fields[4][1]  # after serial number, signature, issuer and validity
+        alternatives: tuple[str, ...] = ()
+        for tag, value in fields[5:]:
+            if tag == _EXTENSIONS:
+                alternatives = _alternatives(_inside(value, 0, SEQUENCE))
+        return _common_name(subject), alternatives
+    except (IndexError, ValueError):
+        return "", ()
+
+
+def _common_name(subject: bytes) -> str:
+    found = ""
+    for _, relative in _elements(subject):
+        for _, pair in _elements(relative):
+            if pair.startswith(_COMMON_NAME):
+                found = _text(_element(pair, len(_COMMON_NAME))[1])  # the last one is the most particular
+    return found
+
+
+def _alternatives(extensions: bytes) -> tuple[str, ...]:
+    for _, extension in _elements(extensions):
+        if extension.startswith(_ALTERNATIVES):
+            value = next(inner for tag, inner in _elements(extension) if tag == _OCTETS)
+            return tuple(_text(name) for tag, name in _elements(_inside(value, 0, SEQUENCE)) if tag == _DNS_NAME)
+    return ()
+
+
+def _text(octets: bytes) -> str:
+    """Names come from strangers and end in sentences: what cannot be shown is not shown."""
+    return "".join(c if c.isprintable() else "?" for c in octets.decode("utf-8", "replace"))[:253]
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        tag, value, at = _element(data, at)
+        yield tag, value
 
 
 def _element(data: bytes, at: int) -> tuple[int, bytes, int]:
