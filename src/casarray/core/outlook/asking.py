@@ -45,7 +45,7 @@ class Went:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """A step is done; told None. Whoever performs it adds the time since the step before."""
+    """A step is done; told the same `Step` with the time since the one before it."""
 
     step: Step
 
@@ -145,8 +145,15 @@ class Close:
 
 
 Command = Tell | Resolve | Reach | Discover | ShowCertificate | Open | Ask | Close
-Answer = None | Resolved | Discovered | Certificate | Opened | Reply | Went
+Answer = None | Step | Resolved | Discovered | Certificate | Opened | Reply | Went
 Walk = Generator[Command, Answer, T]
+
+
+def tell(step: Step) -> Walk[Step]:
+    """A step is done."""
+    answer = yield Tell(step)
+    assert isinstance(answer, Step)
+    return answer
 
 
 def resolve(name: str, *, outside: bool = False) -> Walk[Resolved | Went]:

@@ -53,10 +53,7 @@ def plan_of(directory: Directory, wish: Wish) -> Plan:
     box = Mailbox(wish.user) if "@" in wish.user else Mailbox(account=wish.user)
     if account is not None:
         box = Mailbox(account.address or box.address, account.name, legacy_dn.of_account(directory, account))
-    if wish.by_server:
-        plan = _of_server(directory, wish, box)
-    else:
-        plan = _of_array(directory, wish, account, box)
+    plan = _of_server(directory, wish, box) if wish.by_server else _of_array(directory, wish, account, box)
     return replace(plan, discover=wish.discover and bool(box.address), outside=wish.outside, http=wish.http)
 
 
@@ -102,7 +99,7 @@ def _of_array(directory: Directory, wish: Wish, account: Account | None, box: Ma
         box,
         array.addresses,
         journey if not (wish.server and not wish.each_member) else None,
-        tuple(_member(directory, wish, journey, server) for server in chosen),
+        tuple(_member(journey, server) for server in chosen),
         database=database,
         told=name,
         told_known=not name or by_fqdn(directory, name) is not None,
@@ -114,26 +111,30 @@ def _of_array(directory: Directory, wish: Wish, account: Account | None, box: Ma
 def _array(directory: Directory, wish: Wish, told_name: str) -> Array | None:
     """The array that is meant; None for a name beyond the directory."""
     if wish.array:
-        found = directory.arrays.get(key(wish.array)) or by_fqdn(directory, wish.array)
-        if isinstance(found, Array):
-            return found
-        if "." in wish.array:
-            return None
-        raise NotFound(f"the directory has no array {wish.array}; casarray array list shows them")
+        return _array_named(directory, wish.array)
     if wish.server:
         return array_of_site(directory, _server(directory, wish.server).site)
-    if told_name:
-        found = by_fqdn(directory, told_name)
-        if isinstance(found, Array):
-            return found
-        if isinstance(found, Server):  # clients go past the array; that is what has to be said
-            return array_of_site(directory, found.site)
-        return next(iter(directory.arrays.values())) if len(directory.arrays) == 1 else None
+    found = by_fqdn(directory, told_name) if told_name else None
+    if isinstance(found, Server):  # clients go past the array; that is what has to be said
+        return array_of_site(directory, found.site)
+    if isinstance(found, Array):
+        return found
     if len(directory.arrays) == 1:
         return next(iter(directory.arrays.values()))
+    if told_name:
+        return None
     if not directory.arrays:
         raise NotFound("the directory has no array; name one by its FQDN: --array cas.domain.tld")
     raise Conflict(f"there are {len(directory.arrays)} arrays: say which (--array NAME), or whose mailbox")
+
+
+def _array_named(directory: Directory, name: str) -> Array | None:
+    found = directory.arrays.get(key(name)) or by_fqdn(directory, name)
+    if isinstance(found, Array):
+        return found
+    if "." not in name:
+        raise NotFound(f"the directory has no array {name}; casarray array list shows them")
+    return None
 
 
 def _server(directory: Directory, name: str) -> Server:
@@ -179,7 +180,7 @@ def _journey(
     )
 
 
-def _member(directory: Directory, wish: Wish, to_array: Journey, server: Server) -> Journey:
+def _member(to_array: Journey, server: Server) -> Journey:
     """To a member by itself, as a client of the array would speak to it."""
     host = str(server.addresses[0]) if server.addresses else server.fqdn
     # Towers of a member name the member, and names from RFR are the array's there too.

@@ -22,7 +22,7 @@ from casarray.core.dcerpc.server import ACCESS_DENIED, CONTEXT_MISMATCH
 from casarray.core.dcerpc.syntax import Syntax
 from casarray.core.dcerpc.tower import TCP, Tower
 from casarray.core.errors import WireError
-from casarray.core.outlook.asking import Close, Open, Opened, Tell, Walk, Way, Went, call, opened
+from casarray.core.outlook.asking import Close, Open, Opened, Walk, Way, Went, call, opened, tell
 from casarray.core.outlook.journey import Findings, Journey
 from casarray.core.outlook.sentences import result_text
 from casarray.core.outlook.verdicts import Result, Scenario, Step, Trouble, troubled
@@ -100,8 +100,7 @@ class _RpcWalk:
 
     def _tell(self, step: Step) -> Walk[None]:
         """A step is done. A failure ends the walk."""
-        self._findings.steps.append(step)
-        yield Tell(step)
+        self._findings.steps.append((yield from tell(step)))
         if step.result is Result.FAILURE:
             raise _Stopped
 

@@ -12,7 +12,6 @@ from casarray.core.forwarding.table import Address
 from casarray.core.outlook.asking import (
     Certificate,
     Discovered,
-    Tell,
     Walk,
     Way,
     Went,
@@ -20,6 +19,7 @@ from casarray.core.outlook.asking import (
     discover,
     reach,
     resolve,
+    tell,
 )
 from casarray.core.outlook.journey import Findings, Journey, Mailbox
 from casarray.core.outlook.rpc_walk import walk_rpc
@@ -117,8 +117,7 @@ class _Walker:
         return Step(self._plan.server, endpoint, scenario, Result.SUCCESS, text=text)
 
     def _tell(self, step: Step, *, goes_on: bool = False) -> Walk[None]:
-        self._walked.steps.append(step)
-        yield Tell(step)
+        self._walked.steps.append((yield from tell(step)))
         if step.result is Result.FAILURE and not goes_on:
             raise _Stopped
 
