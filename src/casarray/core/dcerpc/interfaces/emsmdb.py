@@ -1,8 +1,8 @@
-"""EMSMDB, the mailbox interface, as far as opening and closing a session: enough to prove that it lives. [MS-OXCRPC].
+"""EMSMDB, the mailbox interface: opening and closing a session. [MS-OXCRPC].
 
 A session is a context handle. It is valid on every connection of the client's association group and only on the server
-that issued it, which is why all of a client's connections must reach the same server. What is said within a session
-(EcDoRpcExt2) is no business of an array.
+that issued it, which is why all of a client's connections must reach the same server. What is said within a session,
+as far as the logon that a server may redirect, is in `emsmdb_rops`; no array reads it in passing, for it is sealed.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,30 @@ class Opnum(IntEnum):
     DISCONNECT = 1
     DUMMY = 6
     CONNECT = 10
+    RPC_EXT = 11
     ASYNC_CONNECT = 14
+
+
+class EcResult(IntEnum):
+    """How a call or a remote operation ended. [MS-OXCDATA] 2.4, [MS-OXCRPC] 3.1.4.1, [MS-OXCSTOR] 2.2.1.1."""
+
+    SUCCESS = 0
+    UNKNOWN_USER = 0x000003EB
+    LOGIN_PERMISSION = 0x000003F2
+    WRONG_SERVER = 0x00000478
+    RPC_AUTHENTICATION = 0x000004B6
+    RPC_FAILED = 0x80040115
+    CLIENT_VERSION_DISALLOWED = 0x000004DF
+    RPC_HTTP_DISALLOWED = 0x000004E0
+    CACHED_MODE_REQUIRED = 0x000004E1
+    PROTOCOL_DISABLED = 0x000007D8
+    NOT_ENCRYPTED = 0x00000970
+    NOT_SUPPORTED = 0x80040102
+    NOT_FOUND = 0x8004010F
+    VERSION_MISMATCH = 0x80040110
+    LOGIN_FAILURE = 0x80040111
+    ACCESS_DENIED = 0x80070005
+    OUT_OF_MEMORY = 0x8007000E
 
 
 def _read_version(stub: NdrReader, what: str) -> Version:
