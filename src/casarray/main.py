@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from casarray.app.connectivity import Tester
     from casarray.app.fixed_ports import Progress
     from casarray.app.kerberos.ports import Agents, Realm
     from casarray.app.kerberos.proving import Knocker
@@ -46,6 +47,7 @@ def main() -> None:
         open_realm=_open_realm,
         agents=_agents,
         knocker=_knocker,
+        outlook_tester=_outlook_tester,
         events=_events,
         timers=_timers,
         profile=_profile,
@@ -155,6 +157,15 @@ def _knocker() -> "Knocker":
         from casarray.adapters.kerberos.knocking import GssKnocker  # noqa: PLC0415 - as above
 
     return GssKnocker(_usual().kerberos)
+
+
+def _outlook_tester() -> "Tester":
+    import time  # noqa: PLC0415 - only what the command needs
+
+    from casarray.adapters.outlook_network import OutlookNetwork  # noqa: PLC0415 - as above
+    from casarray.app.connectivity import Tester  # noqa: PLC0415 - as above
+
+    return Tester(OutlookNetwork, time.monotonic)
 
 
 def _events() -> "EventLog":

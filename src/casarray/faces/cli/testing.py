@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from casarray.faces.cli import outlook_test
 from casarray.faces.cli.directory import Store
 from casarray.faces.cli.directory_options import safe
 from casarray.faces.cli.options import AsJson
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from casarray.app.kerberos.proving import Step, Wish
 
 commands = typer.Typer(no_args_is_help=True, help="Try, as a client does, whether what the arrays promise is so.")
+outlook_test.add_to(commands)
 
 _COLOURS = {"ok": GOOD, "warning": CAUTION, "failed": BAD}
 

@@ -1,0 +1,239 @@
+"""The network of `casarray test outlook`: names, ports, certificates, Autodiscover, RPC connections with a logon.
+
+`casarray.app.connectivity.Network` over asyncio. Whatever goes wrong comes back as a sentence, never as an exception.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from casarray.adapters import dns as host_dns
+from casarray.adapters.net.dial import failure_of, probing_context
+from casarray.adapters.net.rpc_channel import Channel, Nonsense, NotThere, Rejected, RpcFault
+from casarray.app.connectivity import Connection, Means
+from casarray.core.dcerpc.auth import AuthLevel
+from casarray.core.dcerpc.client import Reply
+from casarray.core.dcerpc.syntax import Syntax
+from casarray.core.errors import CasarrayError, Denied, Unavailable
+from casarray.core.forwarding.table import Address
+from casarray.core.health.certificate import names
+from casarray.core.health.conversation import Failure
+from casarray.core.outlook.asking import Certificate, Discovered, Open, Opened, Resolved, Way, Went
+
+if TYPE_CHECKING:
+    from casarray.adapters.rpc_logon import Credential, Kind, Logon, Logons
+
+_WAYS = {
+    Failure.REFUSED: Went(Way.REFUSED, "refuses connections"),
+    Failure.RESET: Went(Way.LOST, "resets the connection"),
+    Failure.TIMEOUT: Went(Way.SILENT, "does not accept connections in time"),
+}
+LEVEL = AuthLevel.PRIVACY  # what Outlook takes unless told otherwise
+
+
+class OutlookNetwork:
+    """One test's connections; its tickets are forgotten with it."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._logons: Logons | None = None
+
+    # Names and ports.
+
+    async def resolve(self, name: str, *, outside: bool) -> Resolved | Went:
+        """By the host's own resolver, or by the name server of the outside."""
+        with contextlib.suppress(ValueError):
+            return Resolved((ip_address(name),))
+        if outside:
+            return await asyncio.to_thread(self._resolve_outside, name)
+        found = await asyncio.to_thread(host_dns.resolve, [name])
+        if not found:
+            return Went(Way.UNKNOWN, "this machine's resolver finds no address")
+        alias = await asyncio.to_thread(host_dns.canonical, [name])
+        return Resolved(found[name], alias.get(name, ""))
+
+    def _resolve_outside(self, name: str) -> Resolved | Went:
+        server = self._means.outside_dns
+        try:
+            import dns.exception  # noqa: PLC0415 - half a second, and only where it is wanted
+            import dns.resolver  # noqa: PLC0415
+        except ImportError:
+            return Went(Way.SILENT, "the library dnspython is missing: pip install 'casarray[kerberos]'")
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers = [server]
+        found: list[Address] = []
+        alias, detail = "", ""
+        for kind in ("A", "AAAA"):
+            try:
+                answer = resolver.resolve(
+                    f"{name.rstrip('.')}.", kind, raise_on_no_answer=False, lifetime=self._patience
+                )
+            except dns.resolver.NXDOMAIN:
+                return Went(Way.UNKNOWN, f"{server} says that there is no such name")
+            except (dns.exception.DNSException, OSError, ValueError) as error:
+                detail = str(error)
+                continue
+            found += [ip_address(str(record)) for record in answer.rrset or ()]
+            canonical = str(answer.canonical_name).rstrip(".")
+            alias = canonical if canonical.casefold() != name.rstrip(".").casefold() else ""
+        if found:
+            return Resolved(tuple(found), alias)
+        if detail:
+            return Went(Way.SILENT, detail)
+        return Went(Way.UNKNOWN, f"{server} has no address for it")
+
+    async def reach(self, host: str, port: int) -> Went | None:
+        """Connect and hang up."""
+        try:
+            async with asyncio.timeout(self._patience):
+                _, writer = await asyncio.open_connection(host, port)
+        except OSError as error:  # a time-out is one too
+            return self._not_connected(error)
+        writer.close()
+        return None
+
+    async def certificate(self, host: str, port: int) -> Certificate | Went:
+        """The names in the certificate that the port shows."""
+        try:
+            async with asyncio.timeout(self._patience):
+                _, writer = await asyncio.open_connection(host, port, ssl=probing_context(), server_hostname=host)
+        except ssl.SSLError as error:
+            return Went(Way.TLS, f"does not speak TLS ({error.reason or error})")
+        except OSError as error:
+            return self._not_connected(error)
+        shown: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+        der = shown.getpeercert(binary_form=True) if shown is not None else None
+        writer.close()
+        return Certificate(*names(der or b""))
+
+    def _not_connected(self, error: OSError) -> Went:
+        if isinstance(error, TimeoutError):
+            return Went(Way.SILENT, f"does not accept connections within {self._patience:g} s")
+        failure, detail = failure_of(error)
+        return _WAYS.get(failure) or Went(Way.UNREACHABLE, f"cannot be reached ({detail})")
+
+    @property
+    def _patience(self) -> float:
+        return self._means.timeout_seconds
+
+    # Autodiscover.
+
+    async def discover(self, address: str) -> Discovered | Went:
+        """By the client of Autodiscover."""
+        return Went(Way.SILENT, f"there is no client of Autodiscover to ask for {address}")
+
+    # RPC.
+
+    async def open(self, wanted: Open) -> Connection | Went:
+        """Connect, bind and log on."""
+        logon: Logon | None = None
+        if wanted.target:
+            try:
+                logon = await asyncio.to_thread(self._log_on, wanted.target)
+            except Denied as error:
+                return _denied(error)
+            except CasarrayError as error:
+                return Went(Way.DENIED, str(error))
+        try:
+            channel = await Channel.open(wanted.host, wanted.port, patience=self._patience)
+        except Unavailable as error:
+            cause = error.__cause__
+            return self._not_connected(cause) if isinstance(cause, OSError) else Went(Way.UNREACHABLE, str(error))
+        went = await self._bind(channel, wanted, logon)
+        if went is not None:
+            channel.close(hard=True)
+            return went
+        return _Connection(channel, logon)
+
+    def _log_on(self, target: str) -> "Logon":
+        if self._logons is None:
+            from casarray.adapters.rpc_logon import Logons  # noqa: PLC0415 - its libraries are an extra
+
+            self._logons = Logons(_credential(self._means))
+        return self._logons.open(_kind(self._means.log_on.kind), target, LEVEL)
+
+    async def _bind(self, channel: Channel, wanted: Open, logon: "Logon | None") -> Went | None:
+        auth = logon.auth() if logon is not None else None
+        try:
+            await channel.bind(wanted.interface, group_id=wanted.group_id, auth=auth)
+        except Denied as error:
+            return _denied(error)
+        except CasarrayError as error:
+            return _went(error, channel)
+        return None
+
+    async def close(self) -> None:
+        """Forget the tickets."""
+        if self._logons is not None:
+            await asyncio.to_thread(self._logons.close)
+            self._logons = None
+
+
+class _Connection:
+    """`casarray.app.connectivity.Connection`."""
+
+    def __init__(self, channel: Channel, logon: "Logon | None") -> None:
+        self._channel = channel
+        mechanism = logon.mechanism if logon is not None else ""
+        self.opened = Opened(channel.rpc.group_id, mechanism, logon.why_not_kerberos if logon is not None else "")
+
+    async def call(self, interface: Syntax, opnum: int, stub: bytes) -> Reply | Went:
+        """Make a call."""
+        try:
+            return await self._channel.call(interface, opnum, stub)
+        except RpcFault as fault:
+            return Went(Way.FAULT, f"answers call {opnum} with {fault}", fault.status)
+        except CasarrayError as error:
+            return _went(error, self._channel)
+
+    def close(self) -> None:
+        """Hang up; a reset leaves nothing behind."""
+        self._channel.close(hard=True)
+
+
+def _went(error: CasarrayError, channel: Channel) -> Went:
+    """What a connection's end says."""
+    match error:
+        case NotThere():
+            return Went(Way.NOT_THERE, "does not have the interface")
+        case Rejected():
+            return Went(Way.REJECTED, f"refuses the bind: {error}")
+        case Nonsense():
+            return Went(Way.NONSENSE, f"answers with what is no RPC ({error})")
+        case Denied():
+            return _denied(error)
+        case _ if channel.lost_at is not None:
+            how = "resets the connection" if channel.ending == "reset" else "closes the connection"
+            return Went(Way.LOST, f"accepts connections, {how} and does not answer")
+        case _:
+            return Went(Way.SILENT, f"accepts connections and does not answer ({error})")
+
+
+def _denied(error: Denied) -> Went:
+    """A logon that failed; because of a clock, or not."""
+    said = str(error)
+    clock = any(word in said.casefold() for word in ("clock skew", "skew too great", "clocks of", "clock of"))
+    return Went(Way.CLOCK if clock else Way.DENIED, said)
+
+
+def _kind(kind: str) -> "Kind":
+    match kind:
+        case "kerberos" | "ntlm":
+            return kind
+        case _:
+            return "negotiate"
+
+
+def _credential(means: Means) -> "Credential":
+    from casarray.adapters.rpc_logon import Credential  # noqa: PLC0415 - its libraries are an extra
+
+    user, domain = means.log_on.user, ""
+    if not means.log_on.password:
+        return Credential()
+    if "\\" in user:
+        domain, _, user = user.partition("\\")
+    elif "@" in user:
+        user, _, domain = user.partition("@")
+    return Credential(user, domain, means.log_on.password)
