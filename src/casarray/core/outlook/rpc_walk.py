@@ -12,15 +12,29 @@ from typing import Final, TypeVar
 
 from casarray.core.dcerpc.client import Reply
 from casarray.core.dcerpc.cursor import Order
-from casarray.core.dcerpc.interfaces import emsmdb, epm, nspi, rfr
+from casarray.core.dcerpc.interfaces import emsmdb, epm, nspi, nspi_names, rfr
 from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
+from casarray.core.dcerpc.interfaces.emsmdb_rops import (
+    EcDoRpcExt2,
+    EcDoRpcExt2Reply,
+    LogonRedirect,
+    LogonSuccess,
+    RopFailure,
+    RopLogon,
+    RopReply,
+    read_replies,
+    request_octets,
+)
 from casarray.core.dcerpc.interfaces.epm import EPM
 from casarray.core.dcerpc.interfaces.nspi import NSPI
+from casarray.core.dcerpc.interfaces.nspi_entry_ids import Resolved
+from casarray.core.dcerpc.interfaces.nspi_properties import PropertyTag
 from casarray.core.dcerpc.interfaces.rfr import RFR
 from casarray.core.dcerpc.ndr import ContextHandle
 from casarray.core.dcerpc.server import ACCESS_DENIED, CONTEXT_MISMATCH
 from casarray.core.dcerpc.syntax import Syntax
 from casarray.core.dcerpc.tower import TCP, Tower
+from casarray.core.directory.legacy_dn import last_name
 from casarray.core.errors import WireError
 from casarray.core.outlook.asking import Close, Open, Opened, Walk, Way, Went, call, opened, tell
 from casarray.core.outlook.journey import Findings, Journey
@@ -87,6 +101,8 @@ class _RpcWalk:
         yield from self._referral()
         yield from self._book()
         yield from self._mailbox()
+        if self._session is not None:
+            yield from self._logon()
         if self._journey.through_array:
             yield from self._affinity()
         if self._session is not None:
@@ -275,13 +291,14 @@ class _RpcWalk:
             return
         bound = yield from self._bind_book("nspi", step)
         self._findings.book = bound.server_guid
+        found = yield from self._resolve(step, bound.handle)
         unbind = (nspi.Opnum.UNBIND, nspi.NspiUnbind(bound.handle).encode())
         left = yield from self._asked(_NSPI, "nspi", step, unbind, nspi.NspiUnbindReply.decode)
         if left.result != nspi.UNBIND_SUCCESS:
             detail = f"answers NspiUnbind with {left.result}"
             yield from self._stop(step, Trouble.REFUSED, service="NSPI", detail=detail)
         yield Close("nspi")
-        yield from self._tell(self._judged(step, connection, "opens and closes the address book"))
+        yield from self._tell(self._judged(step, connection, f"opens the address book{found}"))
 
     def _bind_book(self, key: str, step: Step) -> Walk[nspi.NspiBindReply]:
         asked = (nspi.Opnum.BIND, nspi.NspiBind().encode())
@@ -290,6 +307,27 @@ class _RpcWalk:
             detail = f"refuses NspiBind: {result_text(bound.result)}"
             yield from self._stop(step, Trouble.REFUSED, service="NSPI", detail=detail)
         return bound
+
+    def _resolve(self, step: Step, handle: ContextHandle) -> Walk[str]:
+        """Look the user's name up, as the check of a new profile does."""
+        box = self._journey.mailbox
+        name = box.account or box.address
+        if not name:
+            return ""
+        asked = nspi_names.NspiResolveNamesW(handle, (name,), nspi.Stat(), (PropertyTag.PR_DISPLAY_NAME_W,))
+        question = (nspi.Opnum.RESOLVE_NAMES_W, asked.encode())
+        decode = nspi_names.NspiResolveNamesWReply.decode
+        reply = yield from self._asked(_NSPI, "nspi", step, question, decode)
+        if reply.result:
+            detail = f"answers NspiResolveNamesW: {result_text(reply.result)}"
+            yield from self._stop(step, Trouble.REFUSED, service="NSPI", detail=detail)
+        said = reply.minimal_ids[0] if reply.minimal_ids else Resolved.NOT_AT_ALL
+        if said != Resolved.TO_ONE:
+            detail = "there are several of that name" if said == Resolved.TO_MORE_THAN_ONE else "there is none"
+            yield from self._stop(step, Trouble.NOT_IN_BOOK, name=name, detail=detail)
+        shown = reply.rows[0].values if reply.rows else ()
+        display = next((item.value for item in shown if isinstance(item.value, str)), "")
+        return f" and finds {name}" + (f" ({display})" if display else "")
 
     def _mailbox(self) -> Walk[None]:
         step = self._step(Scenario.CONNECT, self._findings.ports["EMSMDB"])
@@ -307,6 +345,31 @@ class _RpcWalk:
         self._session = answer.session
         version = ".".join(map(str, answer.server_version))
         yield from self._tell(self._judged(step, connection, f"opens a session, server version {version}"))
+
+    def _logon(self) -> Walk[None]:
+        """Open the mailbox within the session: only this tells whether the server is the right one."""
+        assert self._session is not None
+        step = self._step(Scenario.LOGON, self._findings.ports["EMSMDB"])
+        rops = request_octets((RopLogon(self._journey.mailbox.dn),))
+        asked = (emsmdb.Opnum.RPC_EXT, EcDoRpcExt2(self._session, rops).encode())
+        reply = yield from self._asked(_EMSMDB, "emsmdb", step, asked, EcDoRpcExt2Reply.decode)
+        detail = f"refuses the logon: {result_text(reply.result)}" if reply.result else ""
+        answers: tuple[RopReply, ...] = ()
+        try:
+            answers = () if detail else read_replies(reply.rops)[0]
+        except WireError as error:
+            detail = f"answers the logon with what makes no sense ({error})"
+        match answers[:1]:
+            case (LogonSuccess() as box,):
+                yield from self._tell(replace(step, text=f"the mailbox {box.mailbox_guid} is open"))
+            case (LogonRedirect(server_dn=other),):
+                yield from self._stop(step, Trouble.WRONG_SERVER, told=last_name(other) or other)
+            case (RopFailure(result=result),):
+                detail = f"refuses the logon: {result_text(result)}"
+                yield from self._stop(step, Trouble.REFUSED, service="EMSMDB", detail=detail)
+            case _:
+                detail = detail or "does not answer the logon"
+                yield from self._stop(step, Trouble.REFUSED, service="EMSMDB", detail=detail)
 
     def _disconnect(self) -> Walk[None]:
         assert self._session is not None
