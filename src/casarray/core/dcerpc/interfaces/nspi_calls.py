@@ -42,23 +42,20 @@ def _signed(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-def read_stat(stub: NdrReader) -> Stat:
-    """``[in] STAT* pStat``, a reference, which leaves no trace on the wire.
-
-    impacket 0.13 puts a referent before it in NspiGetProps and NspiGetSpecialTable, though not elsewhere. It is told
-    from a right stub by its sort type, which is none: then the referent is skipped.
-    """
-    start = stub.at
-    stat = Stat.read(stub)
-    if stat.sort_type in SORT_TYPES:
-        return stat
-    stub.at = start
-    stub.pointer("STAT")
-    shifted = Stat.read(stub)
-    if shifted.sort_type in SORT_TYPES:
-        return shifted
-    stub.at = start
+def read_stat(stub: NdrReader, pointed: bool) -> Stat:
+    """``[in] STAT* pStat``, a reference, which leaves no trace on the wire; ``pointed`` if its sender left one."""
+    if pointed:
+        stub.pointer("STAT: referent")
     return Stat.read(stub)
+
+
+def stat_is_pointed_to(stub: NdrReader, stat: Stat) -> bool:
+    """Whether a call that was read wants to be read again, with a referent before its STAT.
+
+    impacket 0.13 puts one there in NspiGetProps and NspiGetSpecialTable, though not elsewhere. Read without it, its
+    sort type is none and octets are left over.
+    """
+    return stat.sort_type not in SORT_TYPES and stub.left > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,9 +333,14 @@ class NspiGetSpecialTable:
     def decode(cls, octets: bytes, order: Order = "little", ndr64: bool = False) -> Self:
         """The request in a stub, or `WireError`."""
         stub = NdrReader(octets, order, ndr64)
+        asked = cls._read(stub)
+        return cls._read(NdrReader(octets, order, ndr64), True) if stat_is_pointed_to(stub, asked.stat) else asked
+
+    @classmethod
+    def _read(cls, stub: NdrReader, pointed: bool = False) -> Self:
         handle = stub.handle("NspiGetSpecialTable: handle")
         flags = stub.u32("NspiGetSpecialTable: flags")
-        stat = read_stat(stub)
+        stat = read_stat(stub, pointed)
         return cls(handle, stat, flags, stub.u32("NspiGetSpecialTable: version"))
 
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from casarray.core.dcerpc.cursor import Order
 from casarray.core.dcerpc.interfaces.nspi import Stat
-from casarray.core.dcerpc.interfaces.nspi_calls import SKIP_OBJECTS, read_stat
+from casarray.core.dcerpc.interfaces.nspi_calls import SKIP_OBJECTS, read_stat, stat_is_pointed_to
 from casarray.core.dcerpc.interfaces.nspi_properties import PropertyRow, PropertyRowSet, PropertyTagArray
 from casarray.core.dcerpc.interfaces.nspi_values import (
     TEXT_MAX,
@@ -58,9 +58,14 @@ class NspiGetProps:
     def decode(cls, octets: bytes, order: Order = "little", ndr64: bool = False) -> Self:
         """The request in a stub, or `WireError`."""
         stub = NdrReader(octets, order, ndr64)
+        asked = cls._read(stub)
+        return cls._read(NdrReader(octets, order, ndr64), True) if stat_is_pointed_to(stub, asked.stat) else asked
+
+    @classmethod
+    def _read(cls, stub: NdrReader, pointed: bool = False) -> Self:
         handle = stub.handle("NspiGetProps: handle")
         flags = stub.u32("NspiGetProps: flags")
-        stat = read_stat(stub)
+        stat = read_stat(stub, pointed)
         return cls(handle, stat, read_tags_pointer(stub, "NspiGetProps: tags"), flags)
 
 
