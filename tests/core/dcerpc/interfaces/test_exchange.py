@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.dcerpc.interfaces.address_book import RECORDED
 
 from casarray.core.dcerpc.cursor import Order
 from casarray.core.dcerpc.interfaces.emsmdb import (
@@ -54,6 +55,7 @@ MESSAGES: list[Any] = [
     EcDoAsyncConnectEx(HANDLE),
     EcHandleReply(HANDLE, 5),
     EcDummyRpcReply(3),
+    *RECORDED.values(),
 ]
 
 in_every_dialect = pytest.mark.parametrize(
