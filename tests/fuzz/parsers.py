@@ -20,6 +20,7 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 from tests.core.dcerpc.conftest import read_capture
+from tests.core.dcerpc.interfaces.address_book import ADAS_DN, RECORDED, SERVER
 from tests.core.kerberos.tokens import client_token
 
 from casarray.core.autodiscover.elements import read_xml, write_xml
@@ -44,8 +45,11 @@ from casarray.core.dcerpc import interfaces
 from casarray.core.dcerpc.association import AssociationView, Broken, RpcClient, RpcServer
 from casarray.core.dcerpc.endpoint_map import EndpointMap
 from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
+from casarray.core.dcerpc.interfaces.emsmdb_frames import AuxBlock, read_aux, write_aux
+from casarray.core.dcerpc.interfaces.emsmdb_rops import read_replies, read_requests
 from casarray.core.dcerpc.interfaces.epm import EPM, EPT_LOOKUP, Entry, EptLookup, EptMapReply
 from casarray.core.dcerpc.interfaces.mgmt import MGMT
+from casarray.core.dcerpc.interfaces.nspi_entry_ids import EphemeralEntryId, PermanentEntryId, read_entry_id
 from casarray.core.dcerpc.pdu import (
     AlterContextResponse,
     Auth,
@@ -213,6 +217,18 @@ def _token(data: bytes) -> None:
     assert mechanism is Mechanism.KERBEROS
 
 
+def _entry_id(data: bytes) -> None:
+    """What was read and is written again reads the same."""
+    with contextlib.suppress(WireError):
+        entry = read_entry_id(data)
+        assert read_entry_id(entry.to_octets()) == entry
+
+
+def _rops(data: bytes) -> None:
+    _or_wire_error(read_requests)(data)
+    _or_wire_error(read_replies)(data)
+
+
 def _autodiscover(data: bytes) -> None:
     """What was read and is written again reads the same: a question, an answer, whatever else is XML."""
     question = read_request(data)
@@ -257,6 +273,9 @@ def _decoders() -> Iterator[tuple[str, Callable[[bytes], None]]]:
                 yield name, _stub(member.decode)
 
 
+ENTRY_IDS = (PermanentEntryId(ADAS_DN).to_octets(), EphemeralEntryId(SERVER, 16).to_octets())
+SAID = {type(message).__name__: (message.encode(),) for message in RECORDED.values()}
+ROPS = tuple(message.rops for message in RECORDED.values() if hasattr(message, "rops"))
 ANSWERS, QUESTIONS = tuple(_answers()), tuple(_questions())
 STUBS = tuple(pdu[24:] for pdu in (*ANSWERS, *QUESTIONS) if pdu[2] in (0, 2))
 HTTP = (
@@ -290,7 +309,10 @@ PARSERS: Mapping[str, Parser] = {
     "pdu": Parser(_or_wire_error(_pdu), ANSWERS + QUESTIONS),
     "stream": Parser(_or_wire_error(_stream), ANSWERS + QUESTIONS),
     "tower": Parser(_or_wire_error(Tower.decode), (MAP[56:131], Tower.pipe(EMSMDB, r"\pipe\x", "CAS1").encode())),
-    **{name: Parser(feed, STUBS) for name, feed in _decoders()},
+    **{name: Parser(feed, STUBS + SAID.get(name, ())) for name, feed in _decoders()},
+    "entry id": Parser(_entry_id, ENTRY_IDS),
+    "rops": Parser(_rops, ROPS),
+    "aux": Parser(_or_wire_error(read_aux), (write_aux((AuxBlock(0x48, bytes(4)), AuxBlock(0x17, b"1"))),)),
     "client": Parser(_client, ANSWERS),
     "server": Parser(_server, QUESTIONS),
     "view": Parser(_view, tuple(b"\x01" + q for q in QUESTIONS)),
