@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from casarray.app.connectivity import Tester
+    from casarray.app.connectivity import Walker
     from casarray.app.fixed_ports import Progress
     from casarray.app.kerberos.ports import Agents, Realm
     from casarray.app.kerberos.proving import Knocker
@@ -47,7 +47,7 @@ def main() -> None:
         open_realm=_open_realm,
         agents=_agents,
         knocker=_knocker,
-        outlook_tester=_outlook_tester,
+        outlook_walker=_outlook_walker,
         events=_events,
         timers=_timers,
         profile=_profile,
@@ -159,13 +159,13 @@ def _knocker() -> "Knocker":
     return GssKnocker(_usual().kerberos)
 
 
-def _outlook_tester() -> "Tester":
+def _outlook_walker() -> "Walker":
     import time  # noqa: PLC0415 - only what the command needs
 
     from casarray.adapters.outlook_network import OutlookNetwork  # noqa: PLC0415 - as above
-    from casarray.app.connectivity import Tester  # noqa: PLC0415 - as above
+    from casarray.app.connectivity import Walker  # noqa: PLC0415 - as above
 
-    return Tester(OutlookNetwork, time.monotonic)
+    return Walker(OutlookNetwork, time.monotonic)
 
 
 def _events() -> "EventLog":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from casarray.adapters import dns as host_dns
 from casarray.adapters.net.dial import failure_of, probing_context
 from casarray.adapters.net.rpc_channel import Channel, Nonsense, NotThere, Rejected, RpcFault
-from casarray.app.connectivity import Connection, Means
+from casarray.app.connectivity import Connection
 from casarray.core.dcerpc.auth import AuthLevel
 from casarray.core.dcerpc.client import Reply
 from casarray.core.dcerpc.syntax import Syntax
@@ -21,6 +21,7 @@ from casarray.core.forwarding.table import Address
 from casarray.core.health.certificate import names
 from casarray.core.health.conversation import Failure
 from casarray.core.outlook.asking import Certificate, Discovered, Open, Opened, Resolved, Way, Went
+from casarray.core.outlook.wish import Means
 
 if TYPE_CHECKING:
     from casarray.adapters.rpc_logon import Credential, Kind, Logon, Logons

@@ -6,7 +6,7 @@ network that does what it is told, and each step is given the time it took.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 from casarray.core.dcerpc.client import Reply
@@ -31,9 +31,10 @@ from casarray.core.outlook.asking import (
     Way,
     Went,
 )
-from casarray.core.outlook.planning import Wish, plan_of
+from casarray.core.outlook.planning import plan_of
 from casarray.core.outlook.verdicts import Result, Step
 from casarray.core.outlook.walk import Plan, walk
+from casarray.core.outlook.wish import Means, Wish
 
 TellStep = Callable[[Step], None]
 
@@ -74,35 +75,10 @@ class Network(Protocol):
         """Forget tickets, and whatever is still open."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogOn:
-    """In whose name and how; without a password by the tickets of ``kinit``."""
-
-    kind: str = "negotiate"  # kerberos, ntlm, negotiate
-    user: str = ""  # alice, LAB\\alice or alice@lab.example
-    password: str = ""
-
-    def __repr__(self) -> str:
-        """Without the password."""
-        return f"LogOn({self.user!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a test is done with, beside what is to be tested."""
-
-    log_on: LogOn = field(default_factory=LogOn)
-    timeout_seconds: float = 10.0  # for each answer
-    outside_dns: str = ""  # the address of a name server of the outside
-    autodiscover_url: str = ""  # ask there first
-    trust_any_certificate: bool = False
-    authorities: str = ""  # a file with the certificates to trust, instead of the system's
-
-
 OpenNetwork = Callable[[Means], Network]
 
 
-class Tester:
+class Walker:
     """Tests for one administrator: any number of rounds."""
 
     def __init__(self, open_network: OpenNetwork, clock: Callable[[], float]) -> None:

@@ -14,6 +14,7 @@ class Mailbox:
     address: str = ""  # SMTP
     account: str = ""
     dn: str = ""  # legacyExchangeDN
+    guessed: bool = False  # the directory does not know the user: the DN is as it would be by the name
 
 
 @dataclass(frozen=True, slots=True)

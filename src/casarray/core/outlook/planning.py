@@ -1,7 +1,6 @@
 """From what somebody wants to test, and what the directory knows, to the plan of the walk."""
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
 from casarray.core.directory import legacy_dn
 from casarray.core.directory.lookup import accounts_with_address, array_of_site, by_fqdn, members, told
@@ -10,37 +9,7 @@ from casarray.core.errors import Conflict, NotFound
 from casarray.core.kerberos.shares import published
 from casarray.core.outlook.journey import Journey, Mailbox
 from casarray.core.outlook.walk import Plan
-from casarray.core.profiles import MAPPER_PORT
-
-
-class Depth(StrEnum):
-    """How far a test goes."""
-
-    SELF = "self"  # without a logon
-    DEEP = "deep"  # into the mailbox
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be tested; empty: what the directory says."""
-
-    user: str = ""  # an SMTP address, or an account's name
-    array: str = ""  # its name or FQDN
-    server: str = ""  # one server: a member by itself, or with ``by_server`` under its own name
-    by_server: bool = False  # -RpcTestType Server: the server under its own name, not the array
-    http: bool = False
-    proxy: str = ""  # of RPC over HTTP; empty: as Autodiscover or the array says
-    logon: str = "negotiate"  # kerberos, ntlm, negotiate, none
-    depth: Depth | None = None  # None: deep for a user
-    each_member: bool = False
-    discover: bool = True  # ask Autodiscover, where there is a user
-    outside: bool = False
-    mapper_port: int = MAPPER_PORT
-
-    @property
-    def deep(self) -> bool:
-        """Whether the mailbox is to be opened."""
-        return self.depth is Depth.DEEP or (self.depth is None and bool(self.user))
+from casarray.core.outlook.wish import Wish
 
 
 def plan_of(directory: Directory, wish: Wish) -> Plan:
@@ -50,15 +19,24 @@ def plan_of(directory: Directory, wish: Wish) -> Plan:
     if wish.by_server and not wish.server:
         raise Conflict("a test of one server (--rpc-test server) wants its name: --server NAME")
     account = _account(directory, wish.user)
-    box = Mailbox(wish.user) if "@" in wish.user else Mailbox(account=wish.user)
-    if account is not None:
-        box = Mailbox(account.address or box.address, account.name, legacy_dn.of_account(directory, account))
+    box = _mailbox(directory, wish.user, account)
     plan = _of_server(directory, wish, box) if wish.by_server else _of_array(directory, wish, account, box)
     return replace(plan, discover=wish.discover and bool(box.address), outside=wish.outside, http=wish.http)
 
 
+def _mailbox(directory: Directory, user: str, account: Account | None) -> Mailbox:
+    """What is known of it. Of somebody unknown the legacyExchangeDN is guessed, until Autodiscover tells it."""
+    address = user if "@" in user else ""
+    if account is not None:
+        return Mailbox(account.address or address, account.name, legacy_dn.of_account(directory, account))
+    if not user:
+        return Mailbox()
+    name = user.partition("@")[0].rpartition("\\")[2]
+    return Mailbox(address, name, legacy_dn.of_account(directory, Account(name)), guessed=True)
+
+
 def _account(directory: Directory, user: str) -> Account | None:
-    """Whose address or name it is. An address that nobody has may be known to Autodiscover."""
+    """Whose address or name it is; None for somebody whom the directory does not know."""
     if not user:
         return None
     if "@" in user:
@@ -66,10 +44,7 @@ def _account(directory: Directory, user: str) -> Account | None:
         if len(found) > 1:
             raise Conflict(f"the accounts {', '.join(one.name for one in found)} have the same address {user}")
         return found[0] if found else None
-    account = directory.accounts.get(key(user.rpartition("\\")[2]))
-    if account is None:
-        raise NotFound(f"the directory has no account {user}; name the user by the e-mail address")
-    return account
+    return directory.accounts.get(key(user.rpartition("\\")[2]))
 
 
 def _told(directory: Directory, account: Account | None) -> tuple[str, str]:

@@ -105,7 +105,7 @@ class _Walker:
 
     def rpc(self, journey: Journey) -> Walk[None]:
         """From the endpoint mapper on, at one host."""
-        if not journey.mailbox.dn:
+        if journey.mailbox.guessed or not journey.mailbox.dn:
             journey = replace(journey, mailbox=self._mailbox)
         found = yield from walk_rpc(journey)
         self._walked.findings.append(found)
@@ -188,8 +188,8 @@ class _Walker:
             raise _Stopped
         settings = yield from self._settings(replace(step, endpoint=found.url or address), found)
         exch, expr = settings.protocol(EXCH), settings.protocol(EXPR)
-        if settings.user.legacy_dn and not self._mailbox.dn:
-            self._mailbox = replace(self._mailbox, dn=settings.user.legacy_dn)
+        if settings.user.legacy_dn and (self._mailbox.guessed or not self._mailbox.dn):
+            self._mailbox = replace(self._mailbox, dn=settings.user.legacy_dn, guessed=False)
         step = replace(step, endpoint=found.url or address)
         if not plan.http:
             yield from self._check_exch(step, exch)

@@ -21,10 +21,10 @@ from casarray.faces.cli.output import BAD, CAUTION, DIM, GOOD, console, count, p
 from casarray.faces.cli.world import service, world
 
 if TYPE_CHECKING:
-    from casarray.app.connectivity import Means, Tester
+    from casarray.app.connectivity import Walker
     from casarray.core.directory.model import Directory
-    from casarray.core.outlook.planning import Wish
     from casarray.core.outlook.verdicts import Step
+    from casarray.core.outlook.wish import Means, Wish
 
 PASSWORD_VARIABLE = "CASARRAY_PASSWORD"
 LONGEST_PASSWORD = 4096
@@ -74,6 +74,9 @@ def outlook(
         str,
         typer.Option("--proxy", metavar="NAME", help="With --protocol http: the proxy. Default: as clients are told."),
     ] = "",
+    proxy_auth: Annotated[
+        str, typer.Option("--proxy-auth", metavar="WAY", help="At the proxy: basic, ntlm, negotiate or none.")
+    ] = "negotiate",
     autodiscover: Annotated[
         bool, typer.Option("--autodiscover/--no-autodiscover", help="Whether Autodiscover is asked.")
     ] = True,
@@ -109,8 +112,7 @@ def outlook(
     from --password-file or $CASARRAY_PASSWORD; with a ticket of kinit none is needed. Exit code 1 when a client would
     not get on; with --watch that of the last round.
     """
-    from casarray.app.connectivity import LogOn, Means  # noqa: PLC0415 - only what the command needs
-    from casarray.core.outlook.planning import Depth, Wish  # noqa: PLC0415 - as above
+    from casarray.core.outlook.wish import Depth, LogOn, Means, Wish  # noqa: PLC0415 - only what the command needs
 
     wish = Wish(
         user,
@@ -133,10 +135,11 @@ def outlook(
         outside_dns,
         autodiscover_url,
         trust_any_certificate,
+        _one_of("--proxy-auth", proxy_auth, ("basic", "ntlm", "negotiate", "none")),
     )
     place = service(context, store)
     try:
-        test_ = _Test(world(context).outlook_tester(), place.directory(), wish, means, as_json)
+        test_ = _Test(world(context).outlook_walker(), place.directory(), wish, means, as_json)
         bad = test_.watch(watch, rounds) if watch else test_.once()
     finally:
         place.store.close()
@@ -214,7 +217,7 @@ class _History:
 class _Test:
     """One command's tests."""
 
-    tester: "Tester"
+    walker: "Walker"
     directory: "Directory"
     wish: "Wish"
     means: "Means"
@@ -256,7 +259,7 @@ class _Test:
         return bad
 
     def _round(self, tell: "Callable[[Step], None]") -> "tuple[Step, ...]":
-        return self.tester.test(self.directory, self.wish, self.means, tell)
+        return self.walker.test(self.directory, self.wish, self.means, tell)
 
 
 def _silent(_step: "Step") -> None:

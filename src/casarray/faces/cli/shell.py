@@ -16,9 +16,10 @@ import typer
 from casarray.core.errors import CasarrayError, Conflict, Denied, NotFound
 from casarray.faces.cli.directory_options import Store
 from casarray.faces.cli.options import AsJson
-from casarray.faces.cli.world import desk
+from casarray.faces.cli.world import desk, world
 
 if TYPE_CHECKING:
+    from casarray.app.cmdlets.outlook import OpenWalker
     from casarray.app.kerberos.desk import Desk
     from casarray.core.shell.cmdlet import Value
     from casarray.core.shell.registry import Registry
@@ -56,7 +57,7 @@ def shell(
     text = command if command is not None else None if file is None else _script(file)
     if text is None and not _is_person():
         text = _script("-")
-    commands = _registry(desk(context, store))
+    commands = _registry(desk(context, store), world(context).outlook_walker)
     try:
         code = _prompt(commands, as_json=as_json) if text is None else _run(commands, text, file, as_json=as_json)
     finally:
@@ -68,9 +69,10 @@ def _is_person() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def _registry(desk_: "Desk") -> "Registry":
+def _registry(desk_: "Desk", outlook_walker: "OpenWalker") -> "Registry":
     from casarray.app.cmdlets import exchange_cmdlets  # noqa: PLC0415 - only what the command needs
     from casarray.app.cmdlets.kerberos import kerberos_cmdlets  # noqa: PLC0415 - as above
+    from casarray.app.cmdlets.outlook import outlook_cmdlets  # noqa: PLC0415 - as above
     from casarray.core.directory.model import Kind  # noqa: PLC0415 - as above
     from casarray.core.shell.registry import Registry  # noqa: PLC0415 - as above
 
@@ -86,7 +88,8 @@ def _registry(desk_: "Desk") -> "Registry":
         desk_.close()
         directory.store.close()
 
-    cmdlets = (*exchange_cmdlets(directory), *kerberos_cmdlets(desk_))
+    outlook = outlook_cmdlets(directory, outlook_walker)
+    cmdlets = (*exchange_cmdlets(directory), *kerberos_cmdlets(desk_), *outlook)
     return Registry(cmdlets, names, directory.store.name, close)
 
 

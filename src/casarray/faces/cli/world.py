@@ -20,7 +20,7 @@ from casarray.core.errors import ConfigError, Unavailable
 from casarray.core.forwarding.table import Address
 
 if TYPE_CHECKING:
-    from casarray.app.connectivity import Tester
+    from casarray.app.connectivity import Walker
     from casarray.app.directory import DirectoryService
     from casarray.app.fixed_ports import Progress
     from casarray.app.kerberos.desk import Desk
@@ -61,7 +61,7 @@ def _no_knocker() -> "Knocker":
     raise Unavailable("no tickets can be shown from here")
 
 
-def _no_tester() -> "Tester":
+def _no_walker() -> "Walker":
     raise Unavailable("nothing can be tested from here")
 
 
@@ -115,7 +115,7 @@ class World:
     open_realm: "Callable[[], Realm]" = _no_realm
     agents: "Callable[[], Agents]" = _no_agents
     knocker: "Callable[[], Knocker]" = _no_knocker  # with our own tickets, as `[kerberos]` says
-    outlook_tester: "Callable[[], Tester]" = _no_tester  # walks to mailboxes as Outlook does
+    outlook_walker: "Callable[[], Walker]" = _no_walker  # walks to mailboxes as Outlook does
     profile: Callable[[], str] = _usual_profile  # of arrays that name none
     canonical: Callable[[Collection[str]], Mapping[str, str]] = _no_aliases  # names -> those that are aliases in DNS
     events: "Callable[[], EventLog]" = _no_events  # of this machine
