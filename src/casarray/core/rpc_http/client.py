@@ -69,7 +69,14 @@ class SwitchIn:
 
 @dataclass(frozen=True, slots=True)
 class OpenOut:
-    """Open a successor of the OUT channel, and write this after its head; what comes on it belongs after `SwitchOut`."""
+    """Open a successor of the OUT channel, and write this after its head; what comes on it counts after `SwitchOut`."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendOut:
+    """Write this, the end of its request, on the successor of the OUT channel."""
 
     data: bytes
 
@@ -98,7 +105,7 @@ class Broken:
     error: WireError | OutOfTurn
 
 
-Event = SendIn | OpenIn | SwitchIn | OpenOut | SwitchOut | Opened | Deliver | Broken
+Event = SendIn | OpenIn | SwitchIn | OpenOut | SendOut | SwitchOut | Opened | Deliver | Broken
 
 
 class State(Enum):
@@ -287,13 +294,13 @@ class VirtualConnection:
         self._next_out = self._draw()
         cookies = self.cookies
         first = OutR2A3(VERSION, cookies.connection, cookies.out_channel, self._next_out, self._receive.size)
-        # The rest of the request goes along at once: nothing is lost by it, and the proxy may answer a turn earlier.
-        events.append(OpenOut(first.encode() + OutR2C1().encode()))
+        events.append(OpenOut(first.encode()))
 
     def _confirm_out(self, now: float, events: list[Event]) -> None:
         if self._next_out is None:
             raise OutOfTurn("an OUT channel is confirmed, and none is replaced")
         self._send_in(OutR2A7(Party.SERVER, self._next_out, VERSION).encode(), now, events)
+        events.append(SendOut(OutR2C1().encode()))
 
     def _switch_out(self, events: list[Event]) -> None:
         if self._next_out is None:

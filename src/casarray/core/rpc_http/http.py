@@ -35,6 +35,8 @@ _REQUEST = re.compile(rb"([A-Z_]{1,32}) (/[\x21-\x7e]{0,4000}) HTTP/1\.([01])")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: ([^\r\n]*))?")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}")
 _TARGET = re.compile(r"([^\s:/?#\[\]]{1,1023}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5})")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
+_CHUNK_LINE = 256
 _SESSION = re.compile(r"\s*SessionId=([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})\s*", re.IGNORECASE)
 
 
@@ -161,6 +163,43 @@ def take_answer(buffer: bytearray) -> AnswerHead | None:
         raise WireError("http", "no answer of HTTP/1.1")
     reason = (match[2] or b"").decode("utf-8", "replace")[:200]
     return AnswerHead(int(match[1]), "".join(c if c.isprintable() else "?" for c in reason), _headers(lines[1:]))
+
+
+class Chunks:
+    """Takes a body out of its chunks, as octets come. [RFC 9112] 7.1"""
+
+    def __init__(self) -> None:
+        self._unread = bytearray()
+        self._left = 0  # octets of the chunk that has begun
+        self.over = False
+
+    def take(self, data: bytes) -> bytes:
+        """What of the body these octets hold; what is no chunk is a `WireError`."""
+        self._unread += data
+        body = bytearray()
+        while self._unread and not self.over:
+            if self._left:
+                part = self._unread[: self._left]
+                body += part
+                del self._unread[: len(part)]
+                self._left -= len(part)
+                continue
+            if self._unread.startswith(b"\r\n"):  # after the chunk before
+                del self._unread[:2]
+            end = self._unread.find(b"\r\n")
+            if end < 0:
+                if len(self._unread) > _CHUNK_LINE:
+                    raise WireError("http", "a chunk without its size")
+                break
+            self._begin(bytes(self._unread[:end]))
+            del self._unread[: end + 2]
+        return bytes(body)
+
+    def _begin(self, line: bytes) -> None:
+        if (match := _CHUNK.fullmatch(line)) is None:
+            raise WireError("http", "a chunk without its size")
+        self._left = int(match[1], 16)
+        self.over = self._left == 0
 
 
 def _take_lines(buffer: bytearray) -> list[bytes] | None:
