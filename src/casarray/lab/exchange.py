@@ -9,6 +9,7 @@ is a fault, and that is what a client sees when its connections went to differen
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from uuid import UUID, uuid4
 
@@ -99,7 +100,7 @@ class Exchange:
 
     def __post_init__(self) -> None:
         guide = self.guide or Simulated(self.name, self.fqdn)
-        self._access = ClientAccess(guide, uuid4, self.demands, name_of_uuid)
+        self._access = ClientAccess(guide, uuid4, self.demands, name_of_uuid, lambda: datetime.now(UTC))
 
     @property
     def fqdn(self) -> str:

@@ -5,6 +5,7 @@ The lab's servers answer by this, and `casarray referral`, which stands in for s
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from casarray.core.dcerpc.server import ACCESS_DENIED, BAD_STUB_DATA, OP_RANGE_E
 from casarray.core.errors import WireError
 from casarray.core.referral.address_book import AddressBook
 from casarray.core.referral.guide import Answer, Guide, Person
-from casarray.core.referral.mailbox import Mailbox
+from casarray.core.referral.mailbox import EPOCH, Mailbox
 from casarray.core.referral.referring import Referring
 
 #: The interfaces behind each of a server's two ports.
@@ -48,12 +49,13 @@ class ClientAccess:
         new_uuid: Callable[[], UUID],
         demands: Demands = Demands(),
         name_of_guid: Callable[[UUID | None], str] = lambda _: "",
+        now: Callable[[], datetime] = lambda: EPOCH,
     ) -> None:
         self.demands = demands
         self._guide = guide
         self._referring = Referring(guide)
         self._book = AddressBook(guide, new_uuid, name_of_guid)
-        self._mailbox = Mailbox(guide, new_uuid, encrypted=demands.encrypted)
+        self._mailbox = Mailbox(guide, new_uuid, encrypted=demands.encrypted, now=now)
 
     @property
     def open_handles(self) -> int:

@@ -28,6 +28,7 @@ class Answer:
     fault: int = 0
     call: str = ""
     client: str = ""  # the account's name
+    about: str = ""  # the server's name that the call asks about
 
 
 class Guide(Protocol):

@@ -36,7 +36,8 @@ class Referring:
         name = self._guide.fqdn_of(asked.server_dn, asker)
         reply = rfr.RfrGetFqdnFromServerDnReply(name, NOT_FOUND if name is None else 0)
         client = asker.name if asker is not None else ""
-        return Answer(reply.encode(call.order, call.ndr64), call="RfrGetFQDNFromServerDN", client=client)
+        about = rfr.server_of_dn(asked.server_dn)
+        return Answer(reply.encode(call.order, call.ndr64), call="RfrGetFQDNFromServerDN", client=client, about=about)
 
 
 def _name(guide: Guide, user_dn: str) -> str:

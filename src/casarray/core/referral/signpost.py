@@ -8,8 +8,7 @@ everybody away: to the array of the user's mailbox where the user is known, else
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from casarray.core.autodiscover.decide import accounts_of, dn_of_account, told_database
-from casarray.core.autodiscover.request import Request
+from casarray.core.autodiscover.decide import told_database
 from casarray.core.dcerpc.interfaces.rfr import server_of_dn
 from casarray.core.directory import legacy_dn
 from casarray.core.directory.lookup import array_of_site, by_fqdn, servers_of_site
@@ -34,11 +33,17 @@ class Signpost:
     """
 
     def __init__(
-        self, station: Station, directory: Callable[[], Directory], gone: Callable[[], Sequence[Station]] = tuple
+        self,
+        station: Station,
+        directory: Callable[[], Directory],
+        gone: Callable[[], Sequence[Station]] = tuple,
+        site: Callable[[], str] = str,
     ) -> None:
+        """``site``: the one that is likely, for a retired server of which nothing says where it was."""
         self._station = station
         self._directory = directory
         self._gone = gone
+        self._site = site
         self._listed: tuple[Directory | None, tuple[Person, ...]] = (None, ())
 
     @property
@@ -59,7 +64,7 @@ class Signpost:
     def person(self, user_dn: str) -> Person | None:
         """By the account's legacyExchangeDN."""
         directory = self._directory()
-        found = accounts_of(directory, Request(legacy_dn=user_dn)) if user_dn else ()
+        found = legacy_dn.accounts_with_legacy_dn(directory, user_dn) if user_dn else ()
         return self._person(directory, found[0]) if len(found) == 1 else None
 
     def account(self, principal: str) -> Person | None:
@@ -132,9 +137,10 @@ class Signpost:
         mdb = legacy_dn.of_database(directory, self._led(directory, database))
         return Person(
             account.name,
-            dn_of_account(directory, account),
+            legacy_dn.of_account(directory, account),
             account.display_name or account.name,
             account.address,
+            account.aliases,
             home_mdb=mdb,
             home_server=mdb.removesuffix(legacy_dn.PRIVATE_MDB),
         )
@@ -169,8 +175,8 @@ class Signpost:
         if asker is not None and asker.home_server:
             return legacy_dn.fqdn_of(directory, asker.home_server)
         server = directory.servers.get(key(station.name))
-        site = station.site or (server.site if server is not None else "")
-        array = array_of_site(directory, site) if site else None
+        sites = (station.site, server.site if server is not None else "", self._site())
+        array = next((array for site in sites if site and (array := array_of_site(directory, site))), None)
         if array is None and len(directory.arrays) == 1:
             array = next(iter(directory.arrays.values()))
         return array.fqdn if array is not None else None
