@@ -304,7 +304,10 @@ def _sum_up(steps: "Sequence[Step]") -> None:
     bad = _bad(steps)
     used = sorted({step.mechanism for step in steps if step.mechanism})
     by = f", logged on by {' and '.join(used)}" if used else ""
-    say(f"{count(len(steps))} steps{by}; " + (f"{count(len(bad))} failed" if bad else "nothing failed"))
+    say(
+        f"{count(len(steps))} step{'' if len(steps) == 1 else 's'}{by}; "
+        + (f"{count(len(bad))} failed" if bad else "nothing failed")
+    )
 
 
 def sparkline(row: Sequence[float | None]) -> Text:
