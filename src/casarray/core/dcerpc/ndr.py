@@ -7,7 +7,8 @@ NDR64 also fills a structure up to a multiple of its boundary, but only after a 
 2.2.5.3.4.1). No structure here ends in such a member off its boundary, so there is nothing for that.
 
 A pointer is two things far apart: its referent here, what it points to later. The interface files spell both out, in
-the order of their IDL, so nothing here recurses. Every count has a limit that the caller must name.
+the order of their IDL, so nothing recurses but the restrictions of NSPI, and they bound how deep. Every count has a
+limit that the caller must name.
 """
 
 from dataclasses import dataclass
