@@ -45,7 +45,6 @@ class NspiResult(IntEnum):
     """How a call ended. [MS-OXNSPI] 2.2.1.2. NspiUnbind alone has numbers of its own, above."""
 
     SUCCESS = 0
-    UNBIND_SUCCESS = 1
     ERRORS_RETURNED = 0x00040380  # a row, but not all the properties of it
     GENERAL_FAILURE = 0x80004005
     NOT_SUPPORTED = 0x80040102
