@@ -130,6 +130,44 @@ class KerberosSettings:
     ccache: str = ""
 
 
+class Anonymous(StrEnum):
+    """What a client gets that does not authenticate."""
+
+    NOTHING = "nothing"
+    REFERRAL = "referral"  # where to go, and nobody's entry in the address book
+    EVERYTHING = "everything"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferralSettings:
+    """The `[referral]` table: what stands in for servers that are gone."""
+
+    mapper_port: int = 135
+    book_port: int = 5000
+    mailbox_port: int = 5001
+    keytab: str = ""  # empty: nobody can authenticate
+    anonymous: Anonymous = Anonymous.REFERRAL
+    encryption_required: bool = False
+    state: str = ""  # empty: the gateway's
+    metrics: str = ""
+    idle_timeout: float = 600.0
+    connections_per_client: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """The `[[retired]]` table: a server that is gone, and where the referral stands in for it."""
+
+    name: str  # full host name
+    addresses: tuple[Address, ...]
+    site: str = ""
+
+    @property
+    def short_name(self) -> str:
+        """As it stands in DNs."""
+        return self.name.partition(".")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A site and the subnets that belong to it."""
@@ -215,6 +253,8 @@ class Config:
     directory: DirectorySettings = DirectorySettings()
     api: ApiSettings = ApiSettings()
     kerberos: KerberosSettings = KerberosSettings()
+    referral: ReferralSettings = ReferralSettings()
+    retired: tuple[Retired, ...] = ()
 
     def members(self, array: Array) -> tuple[Server, ...]:
         """The servers of the array's site that have the client-access role: computed, never stored."""

@@ -19,6 +19,8 @@ from casarray.core.config import (
     Gateway,
     HealthPolicy,
     KerberosSettings,
+    ReferralSettings,
+    Retired,
     Server,
     Site,
 )
@@ -36,6 +38,7 @@ from casarray.core.config_keys import (
     TABLES,
     TOP,
 )
+from casarray.core.config_referral import REFERRAL, RETIRED
 from casarray.core.config_rules import Draft, check_rules, key_text
 from casarray.core.config_services import merge_services, nearest
 from casarray.core.config_table import Table
@@ -194,6 +197,10 @@ def _read_draft(raw: dict[str, Any], hostname: str, report: Report) -> Draft:
     for path, table in each_table("server", raw, report):
         if values := complete_table(SERVER, table, path, report):
             draft.servers.append((path, Server(**values)))
+    draft.referral = ReferralSettings(**read_table(REFERRAL, raw.get("referral", {}), ("referral",), report))
+    for path, table in each_table("retired", raw, report):
+        if values := complete_table(RETIRED, table, path, report):
+            draft.retired.append((path, Retired(**values)))
     return draft
 
 

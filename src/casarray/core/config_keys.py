@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from casarray.core import config
 from casarray.core import config_values as read
 from casarray.core.config import Bind, Mode, Panic, ProbeKind, ReturnPath, UnreadableMapper
+from casarray.core.config_referral import REFERRAL, RETIRED
 from casarray.core.config_table import Key, Table
 from casarray.core.kerberos.approach import KINDS
 from casarray.core.kerberos.encryption import WORDS
@@ -488,7 +489,7 @@ SERVER = Table(
     ),
 )
 
-TABLES = (GATEWAY, DIRECTORY, API, KERBEROS, SITE, ARRAY, HEALTH, SERVICE, SERVER)
+TABLES = (GATEWAY, DIRECTORY, API, KERBEROS, SITE, ARRAY, HEALTH, SERVICE, SERVER, REFERRAL, RETIRED)
 
 #: What may stand at the top of the file, and inside an array beside its keys.
 TOP: Mapping[str, Table] = {
@@ -499,5 +500,7 @@ TOP: Mapping[str, Table] = {
     "site": SITE,
     "array": ARRAY,
     "server": SERVER,
+    "referral": REFERRAL,
+    "retired": RETIRED,
 }
 IN_ARRAY: Mapping[str, Table] = {"health": HEALTH, "service": SERVICE}

@@ -13,6 +13,8 @@ from casarray.core.config import (
     Gateway,
     KerberosSettings,
     ProbeKind,
+    ReferralSettings,
+    Retired,
     ReturnPath,
     Server,
     Site,
@@ -36,6 +38,8 @@ class Draft:
     sites: list[tuple[Path, Site]] = field(default_factory=list)
     arrays: list[tuple[Path, Array]] = field(default_factory=list)
     servers: list[tuple[Path, Server]] = field(default_factory=list)
+    referral: ReferralSettings = field(default_factory=ReferralSettings)
+    retired: list[tuple[Path, Retired]] = field(default_factory=list)
     #: Every site that the file names, also those in which something else is wrong.
     site_names: frozenset[str] = frozenset()
 
@@ -49,6 +53,8 @@ class Draft:
             self.directory,
             self.api,
             self.kerberos,
+            self.referral,
+            tuple(one for _, one in self.retired),
         )
 
 
@@ -60,6 +66,8 @@ def check_rules(draft: Draft, report: Report) -> None:
     for kind, named in (("site", draft.sites), ("array", draft.arrays), ("server", draft.servers)):
         _check_names(kind, [(path, part.name) for path, part in named], report)
     _check_names("array's host name", [(path, a.fqdn) for path, a in draft.arrays], report, key="fqdn")
+    _check_names("retired server", [(path, one.name) for path, one in draft.retired], report)
+    _check_retired(draft, report)
     _check_subnets(draft.sites, report)
     _check_addresses(draft, report)
     for path, site in [(p, a.site) for p, a in draft.arrays] + [(p, s.site) for p, s in draft.servers]:
@@ -102,6 +110,21 @@ def _check_api(draft: Draft, report: Report) -> None:
         report.wrong(path, what, f"set {', '.join(missing)} as well, or leave listen out: the control socket is there")
     if api.listen == draft.gateway.metrics:
         report.wrong(path, f"{api.listen} serves the metrics already", "write another port, or another gateway.metrics")
+
+
+def _check_retired(draft: Draft, report: Report) -> None:
+    """The referral listens where nothing else does."""
+    taken = {address: f"the array {array.name}" for _, array in draft.arrays for address in array.addresses}
+    taken |= {address: f"the server {server.name}" for _, server in draft.servers for address in server.addresses}
+    for path, one in draft.retired:
+        for index, address in enumerate(one.addresses):
+            if address in taken:
+                what = f"{address} is the address of {taken[address]}"
+                report.wrong((*path, "addresses", index), what, "give the retired name an address of its own")
+    ports = (draft.referral.mapper_port, draft.referral.book_port, draft.referral.mailbox_port)
+    if len(set(ports)) != len(ports):
+        path = ("referral", "mapper_port")
+        report.wrong(path, "two of its services have the same port", "choose three ports: mapper, book and mailbox")
 
 
 def _check_names(kind: str, named: Iterable[tuple[Path, str]], report: Report, key: str = "name") -> None:

@@ -6,9 +6,9 @@ The lab's servers answer by this, and `casarray referral`, which stands in for s
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
+from casarray.core.config import Anonymous
 from casarray.core.dcerpc.interfaces.emsmdb import ASYNC_EMSMDB, EMSMDB
 from casarray.core.dcerpc.interfaces.nspi import NSPI
 from casarray.core.dcerpc.interfaces.rfr import RFR
@@ -22,14 +22,6 @@ from casarray.core.referral.referring import Referring
 #: The interfaces behind each of a server's two ports.
 BOOK_INTERFACES = (RFR, NSPI)
 MAILBOX_INTERFACES = (EMSMDB, ASYNC_EMSMDB)
-
-
-class Anonymous(StrEnum):
-    """What somebody gets who does not authenticate."""
-
-    NOTHING = "nothing"
-    REFERRAL = "referral"  # where to go, and nobody's entry in the address book
-    EVERYTHING = "everything"
 
 
 @dataclass(frozen=True, slots=True)
