@@ -106,9 +106,6 @@ def accounts_of(directory: Directory, request: Request) -> tuple[Account, ...]:
     return accounts_with_legacy_dn(directory, request.legacy_dn)
 
 
-dn_of_account = legacy_dn.of_account  # as referral calls it
-
-
 def told_database(directory: Directory, database: Database) -> Database:
     """The database as its clients are told of it now: after a switchover, with the name of the other site's array."""
     return replace(database, rpc_client_access_server=told(directory, database))
