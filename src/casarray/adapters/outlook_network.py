@@ -24,6 +24,9 @@ from casarray.core.outlook.asking import Certificate, Discovered, Open, Opened, 
 from casarray.core.outlook.wish import Means
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from casarray.adapters.net.rpc_http_client import HttpLogon
     from casarray.adapters.rpc_logon import Credential, Kind, Logon, Logons
 
 _WAYS = {
@@ -31,6 +34,7 @@ _WAYS = {
     Failure.RESET: Went(Way.LOST, "resets the connection"),
     Failure.TIMEOUT: Went(Way.SILENT, "does not accept connections in time"),
 }
+HTTPS = 443
 LEVEL = AuthLevel.PRIVACY  # what Outlook takes unless told otherwise
 
 
@@ -137,16 +141,37 @@ class OutlookNetwork:
                 return _denied(error)
             except CasarrayError as error:
                 return Went(Way.DENIED, str(error))
-        try:
-            channel = await Channel.open(wanted.host, wanted.port, patience=self._patience)
-        except Unavailable as error:
-            cause = error.__cause__
-            return self._not_connected(cause) if isinstance(cause, OSError) else Went(Way.UNREACHABLE, str(error))
+        channel = await (self._connect_by_proxy(wanted) if wanted.proxy else self._connect(wanted))
+        if isinstance(channel, Went):
+            return channel
         went = await self._bind(channel, wanted, logon)
         if went is not None:
             channel.close(hard=True)
             return went
         return _Connection(channel, logon)
+
+    async def _connect(self, wanted: Open) -> Channel | Went:
+        try:
+            return await Channel.open(wanted.host, wanted.port, patience=self._patience)
+        except Unavailable as error:
+            cause = error.__cause__
+            return self._not_connected(cause) if isinstance(cause, OSError) else Went(Way.UNREACHABLE, str(error))
+
+    async def _connect_by_proxy(self, wanted: Open) -> Channel | Went:
+        """RPC over HTTP: the proxy proves by its certificate who it is, and then we to it."""
+        from casarray.adapters.net.rpc_http_client import RpcProxy, open_rpc_http  # noqa: PLC0415 - only where wanted
+
+        means = self._means
+        name, _, port = wanted.proxy.partition(":")
+        trusted = probing_context() if means.trust_any_certificate else _trusting(means.authorities)
+        try:
+            logon = _proxy_logon(means)
+            proxy = RpcProxy(name, int(port or HTTPS), trusted, logon=logon)
+            return await open_rpc_http(proxy, wanted.host, wanted.port, patience=self._patience)
+        except Denied as error:
+            return _denied(error)
+        except (CasarrayError, ValueError) as error:
+            return Went(Way.UNREACHABLE, f"does not lead to {wanted.host} on {wanted.port}: {error}")
 
     def _log_on(self, target: str) -> "Logon":
         if self._logons is None:
@@ -217,6 +242,23 @@ def _denied(error: Denied) -> Went:
     said = str(error)
     clock = any(word in said.casefold() for word in ("clock skew", "skew too great", "clocks of", "clock of"))
     return Went(Way.CLOCK if clock else Way.DENIED, said)
+
+
+def _trusting(authorities: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=authorities or None)
+
+
+def _proxy_logon(means: Means) -> "Callable[[], HttpLogon] | None":
+    """How to log on to the RPC proxy. `Denied` for what cannot be done."""
+    from casarray.adapters.net.rpc_http_client import Basic  # noqa: PLC0415 - as above
+
+    if means.proxy_authentication == "none":
+        return None
+    if means.proxy_authentication == "basic":
+        if not means.log_on.password:
+            raise Denied("a logon by Basic takes a password: give one, or log on in another way (--proxy-auth)")
+        return lambda: Basic(means.log_on.user, means.log_on.password)
+    raise Denied(f"there is no logon by {means.proxy_authentication} to an RPC proxy: take --proxy-auth basic or none")
 
 
 def _kind(kind: str) -> "Kind":

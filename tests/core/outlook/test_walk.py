@@ -356,7 +356,7 @@ def test_members_that_are_alike_are_not_compared_aloud_and_are_walked_though_the
 
 def test_over_http_the_fixed_ports_are_taken_by_way_of_the_proxy_that_clients_are_told() -> None:
     site = one_server()
-    site.told = settings()
+    site.told, site.hosts = settings(), {NAME: site.hosts[str(VIP)]}  # a proxy is told the name
     steps = site.walk(plan(discover=True, http=True))
     assert outcome(steps)[-1] == ("Affinity", "Success")
     assert {(one.port, one.proxy) for one in site.opened} == {
@@ -364,6 +364,10 @@ def test_over_http_the_fixed_ports_are_taken_by_way_of_the_proxy_that_clients_ar
         (6004, "mail.domain.tld"),
         (6001, "mail.domain.tld"),
     }
+
+
+def test_over_http_somebody_has_to_say_which_proxy() -> None:
+    assert last(one_server().walk(plan(http=True, members=(to_array(),))))[:2] == ("RPC proxy", "no-proxy")
 
 
 # Words.

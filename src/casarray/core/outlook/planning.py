@@ -48,9 +48,16 @@ def _account(directory: Directory, user: str) -> Account | None:
 
 
 def _told(directory: Directory, account: Account | None) -> tuple[str, str]:
-    """The account's database, and the name that its clients are told; both empty where nothing is known."""
+    """The account's database, and the name that its clients are told; both empty where nothing is known.
+
+    A name that nobody has is told as it stands: our own Autodiscover would tell the site's array in its place, a
+    mailbox server's does not.
+    """
     database = directory.databases.get(key(account.database)) if account is not None and account.database else None
-    return ("", "") if database is None else (database.name, told(directory, database))
+    if database is None:
+        return "", ""
+    named = database.rpc_client_access_server
+    return database.name, named if by_fqdn(directory, named) is None else told(directory, database)
 
 
 def _of_array(directory: Directory, wish: Wish, account: Account | None, box: Mailbox) -> Plan:
@@ -74,7 +81,7 @@ def _of_array(directory: Directory, wish: Wish, account: Account | None, box: Ma
         box,
         array.addresses,
         journey if not (wish.server and not wish.each_member) else None,
-        tuple(_member(journey, server) for server in chosen),
+        tuple(_member(journey, server, by_name=wish.http) for server in chosen),
         database=database,
         told=name,
         told_known=not name or by_fqdn(directory, name) is not None,
@@ -155,9 +162,9 @@ def _journey(
     )
 
 
-def _member(to_array: Journey, server: Server) -> Journey:
-    """To a member by itself, as a client of the array would speak to it."""
-    host = str(server.addresses[0]) if server.addresses else server.fqdn
+def _member(to_array: Journey, server: Server, *, by_name: bool) -> Journey:
+    """To a member by itself, as a client of the array would speak to it; proxies want its name."""
+    host = str(server.addresses[0]) if server.addresses and not by_name else server.fqdn
     # Towers of a member name the member, and names from RFR are the array's there too.
     own = tuple(map(str, server.addresses))
     return replace(to_array, server=server.name, host=host, own_addresses=own, through_array=False)

@@ -58,6 +58,7 @@ class Trouble(StrEnum):
     TOWER_ADDRESS = "tower-address"
     HALF_DEAD = "half-dead"
     PROXY_DOWN = "proxy-down"
+    NO_PROXY = "no-proxy"
     RFR_NAME = "rfr-name"
     REFUSED = "refused"
     NOT_IN_BOOK = "not-in-address-book"
@@ -204,6 +205,11 @@ WORDS: Mapping[Trouble, Words] = {
         "the RPC proxy {detail}",
         "Outlook Anywhere does not connect",
         "start the proxy, and see whether a firewall stands before port 443",
+    ),
+    Trouble.NO_PROXY: Words(
+        "nothing says by way of which RPC proxy clients reach {server}",
+        "Outlook Anywhere is not configured in their profiles",
+        "name one (--proxy), or publish a name: casarray array set {server} --published mail.domain.tld",
     ),
     Trouble.RFR_NAME: Words(
         "RFR names {told} as the address book's server, not {name}",

@@ -72,7 +72,7 @@ def walk(plan: Plan) -> Walk[Walked]:
     walker = _Walker(plan, walked)
     with suppress(_Stopped):
         yield from walker.to_the_array()
-    for journey in plan.members:
+    for journey in plan.members if walker.may_reach_members else ():
         yield from walker.rpc(journey)
     yield from walker.compare()
     return walked
@@ -87,6 +87,11 @@ class _Walker:
         self._proxy = plan.proxy
         self._mailbox = plan.mailbox
 
+    @property
+    def may_reach_members(self) -> bool:
+        """Over HTTP there has to be a proxy."""
+        return not self._plan.http or bool(self._proxy)
+
     def to_the_array(self) -> Walk[None]:
         plan = self._plan
         if plan.told:
@@ -96,15 +101,20 @@ class _Walker:
             yield from self._outside()
         if plan.discover:
             yield from self._autodiscover()
+        if plan.http and not self._proxy:
+            step = self._step(Scenario.PROXY, plan.name)
+            yield from self._tell(troubled(step, Trouble.NO_PROXY))
         if plan.journey is None:
             return
         host = str(addresses[0])
         own = (*map(str, plan.own_addresses or addresses),)
         journey = replace(plan.journey, host=host, own_addresses=own, mailbox=self._mailbox)
-        yield from self.rpc(replace(journey, proxy=self._proxy) if plan.http else journey)
+        yield from self.rpc(replace(journey, host=plan.name) if plan.http else journey)
 
     def rpc(self, journey: Journey) -> Walk[None]:
         """From the endpoint mapper on, at one host."""
+        if self._plan.http:
+            journey = replace(journey, proxy=self._proxy)
         if journey.mailbox.guessed or not journey.mailbox.dn:
             journey = replace(journey, mailbox=self._mailbox)
         found = yield from walk_rpc(journey)

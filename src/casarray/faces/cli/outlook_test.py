@@ -72,7 +72,9 @@ def outlook(
     ] = "",
     proxy: Annotated[
         str,
-        typer.Option("--proxy", metavar="NAME", help="With --protocol http: the proxy. Default: as clients are told."),
+        typer.Option(
+            "--proxy", metavar="NAME[:PORT]", help="With --protocol http: the proxy. Default: as clients are told."
+        ),
     ] = "",
     proxy_auth: Annotated[
         str, typer.Option("--proxy-auth", metavar="WAY", help="At the proxy: basic, ntlm, negotiate or none.")
@@ -95,6 +97,9 @@ def outlook(
     trust_any_certificate: Annotated[
         bool, typer.Option("--trust-any-certificate", help="Go on whatever certificate a web server shows.")
     ] = False,
+    ca_file: Annotated[
+        str, typer.Option("--ca-file", metavar="FILE", help="Trust these authorities instead of the system's.")
+    ] = "",
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=120, help="Seconds for each answer.")] = 10.0,
     watch: Annotated[
         float, typer.Option("--watch", metavar="SECONDS", min=0, max=3600, help="Test again and again, so often.")
@@ -136,6 +141,7 @@ def outlook(
         autodiscover_url,
         trust_any_certificate,
         _one_of("--proxy-auth", proxy_auth, ("basic", "ntlm", "negotiate", "none")),
+        ca_file,
     )
     place = service(context, store)
     try:

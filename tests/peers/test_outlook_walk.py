@@ -1,0 +1,326 @@
+"""The walk of `casarray test outlook` over sockets: the lab's servers, a balancer that keeps no affinity, name servers.
+
+All of it stands on the loopback, and names are told to the walk; what answers is real.
+"""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from casarray.adapters.outlook_network import OutlookNetwork
+from casarray.app.connectivity import perform
+from casarray.core.directory.model import Account, Array, Copy, Database, Directory, Server, Site
+from casarray.core.outlook.asking import Resolved, Way, Went
+from casarray.core.outlook.planning import plan_of
+from casarray.core.outlook.verdicts import Result, Step, Trouble
+from casarray.core.outlook.wish import Depth, Means, Wish
+from casarray.lab.exchange import Exchange, Simulated
+from casarray.lab.server import Behaviour, LabServer
+
+NAME = "cas.lab.example"
+VIP = "127.66.0.100"
+MEMBERS = {"cas1": "127.66.0.21", "cas2": "127.66.0.22"}
+USER = "user00007"
+EPM, AB, RPC = 10135, 15000, 15001  # static, as members behind a plain balancer have to have them
+
+
+class OfArray(Simulated):
+    """A member of an array: whoever asks for a name is told the array's."""
+
+    def address_book(self, user_dn: str, asker: object) -> str | None:  # noqa: ARG002 - as all guides
+        """The array's."""
+        return NAME
+
+    def fqdn_of(self, server_dn: str, asker: object) -> str | None:  # noqa: ARG002 - as all guides
+        """The array's."""
+        return NAME
+
+
+class Named(OutlookNetwork):
+    """The network with names of its own."""
+
+    def __init__(self, means: Means, names: Mapping[str, str]) -> None:
+        super().__init__(means)
+        self.names = names
+
+    async def resolve(self, name: str, *, outside: bool) -> Resolved | Went:
+        """From the table; the outside as ever."""
+        if outside:
+            return await super().resolve(name, outside=True)
+        found = self.names.get(name)
+        return Resolved((ip_address(found),)) if found else Went(Way.UNKNOWN, "there is no such name")
+
+
+def directory(told: str = NAME, vip: str = VIP) -> Directory:
+    servers = [Server(name, f"{name}.lab.example", "Lab", addresses=(ip_address(a),)) for name, a in MEMBERS.items()]
+    return Directory(organization="Lab").put(
+        Site("Lab"),
+        *servers,
+        Array("CAS", NAME, "Lab", (ip_address(vip),)),
+        Database("DB1", "cas1", (Copy("cas1"),), told),
+        Account(USER, "DB1", f"{USER}@lab.example"),
+    )
+
+
+@asynccontextmanager
+async def members(*names: str, array_name: bool = True, tower: str = "") -> AsyncIterator[list[LabServer]]:
+    """Lab servers on their addresses, each as a member that knows its array's name."""
+    servers = []
+    for name in names or MEMBERS:
+        server = LabServer(name, [MEMBERS[name]], {"epm": EPM, "ab": AB, "rpc": RPC})
+        guide = OfArray(name, f"{name}.lab.example") if array_name else None
+        server.exchange = Exchange(name, "lab.example", IPv4Address(tower or MEMBERS[name]), guide=guide)
+        await server.start()
+        servers.append(server)
+    try:
+        yield servers
+    finally:
+        for server in servers:
+            await server.close()
+
+
+async def walk(wish: Wish, known: Directory | None = None, vip: str = VIP, means: Means | None = None) -> list[Step]:
+    """Walk; the steps."""
+    wish = replace(wish, logon="none", mapper_port=EPM, discover=False)
+    network = Named(means or Means(timeout_seconds=2.0), {NAME: vip})
+    told: list[Step] = []
+    try:
+        plan = plan_of(known or directory(vip=vip), wish)
+        steps = await perform(plan, network, told.append, time.monotonic)
+    finally:
+        await network.close()
+    assert list(steps) == told
+    return told
+
+
+def short(steps: Sequence[Step]) -> list[tuple[str, str, str]]:
+    return [(step.server, str(step.scenario), str(step.trouble or step.result)) for step in steps]
+
+
+async def test_the_whole_way_to_a_mailbox_is_walked_at_a_member_that_stands_for_the_array() -> None:
+    async with members("cas1"):
+        steps = await walk(Wish(user=USER), vip=MEMBERS["cas1"])
+    assert short(steps) == [
+        ("CAS", "Directory", "Success"),
+        ("CAS", "Name resolution (inside)", "Success"),
+        ("CAS", "Endpoint mapper", "Success"),
+        ("CAS", "RFR", "Success"),
+        ("CAS", "NSPI", "Success"),
+        ("CAS", "EMSMDB connect", "Success"),
+        ("CAS", "EMSMDB logon", "Success"),
+        ("CAS", "Affinity", "Success"),
+    ]
+    assert all(step.latency_ms > 0 for step in steps[2:])
+
+
+async def test_a_self_test_logs_nobody_on_and_leaves_nothing_open() -> None:
+    async with members("cas1") as (server,):
+        steps = await walk(Wish(depth=Depth.SELF), vip=MEMBERS["cas1"])
+        assert not [step for step in steps if step.result is not Result.SUCCESS]
+        assert server.exchange.open_handles == 0
+        for _ in range(300):  # until it has seen our connections end
+            if not any(service.connections for service in server.services.values()):
+                break
+            await asyncio.sleep(0.05)
+        assert not any(service.connections for service in server.services.values())
+
+
+async def test_rfr_that_tells_the_member_itself_stops_the_walk_there() -> None:
+    async with members("cas1", array_name=False):
+        steps = await walk(Wish(user=USER), vip=MEMBERS["cas1"])
+    assert (steps[-1].scenario, steps[-1].trouble) == ("RFR", Trouble.RFR_NAME)
+    assert "RFR names cas1.lab.example" in steps[-1].text
+
+
+async def test_a_database_that_names_a_server_which_is_gone_stops_before_anybody_is_asked() -> None:
+    steps = await walk(Wish(user=USER), directory("old.lab.example"))
+    assert short(steps) == [("CAS", "Directory", "database-names-dead-server")]
+    assert "DB1 are told old.lab.example" in steps[0].text
+
+
+async def test_a_tower_with_an_address_that_is_not_the_arrays_is_warned_of() -> None:
+    async with members("cas1", tower="10.99.99.99"):
+        steps = await walk(Wish(user=USER), vip=MEMBERS["cas1"])
+    found = next(step for step in steps if step.trouble is Trouble.TOWER_ADDRESS)
+    assert "answers with the address 10.99.99.99" in found.text
+    assert steps[-1].scenario == "Affinity"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        (Behaviour.REFUSE, "refuses connections"),
+        (Behaviour.RESET, "resets the connection"),
+        (Behaviour.HANG_ACCEPT, "does not answer"),
+        (Behaviour.GARBAGE, "no RPC"),
+    ],
+)
+async def test_a_half_dead_member_is_named_among_the_others_and_where_it_stops(
+    behaviour: Behaviour, words: str
+) -> None:
+    async with members() as servers:
+        await servers[1].behave(servers[1].services["rpc"], behaviour)
+        wish = Wish(user=USER, each_member=True)
+        steps = await walk(wish, vip=MEMBERS["cas1"], means=Means(timeout_seconds=0.7))
+    stopped = next(step for step in steps if step.trouble is Trouble.HALF_DEAD)
+    assert (stopped.server, stopped.scenario, stopped.endpoint) == ("cas2", "EMSMDB connect", f"127.66.0.22:{RPC}")
+    assert words in stopped.text
+    assert [step.server for step in steps if step.trouble is Trouble.DIFFERS] == ["cas2"]
+
+
+# A balancer without affinity.
+
+HAPROXY = """
+defaults
+  mode tcp
+  timeout connect 2s
+  timeout client 10s
+  timeout server 10s
+"""
+
+
+@contextmanager
+def haproxy(folder: Path, ports: Sequence[int]) -> Iterator[None]:
+    """Every port by itself, and every connection to the next member."""
+    text = HAPROXY
+    for port in ports:
+        text += f"listen p{port}\n  bind {VIP}:{port}\n  balance roundrobin\n"
+        text += "".join(f"  server {name} {address}:{port}\n" for name, address in MEMBERS.items())
+    config = folder / "haproxy.cfg"
+    config.write_text(text)
+    process = subprocess.Popen(
+        ["haproxy", "-db", "-f", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def listening(address: str, port: int) -> None:
+    for _ in range(150):
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except OSError:
+            await asyncio.sleep(0.1)
+        else:
+            writer.close()
+            return
+    raise AssertionError(f"{address}:{port} does not listen")
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+async def test_a_real_balancer_without_affinity_is_found_out(tmp_path: Path) -> None:
+    async with members(tower="0.0.0.0"):
+        with haproxy(tmp_path, (EPM, AB, RPC)):
+            await listening(VIP, RPC)
+            steps = await walk(Wish(user=USER))
+    assert steps[-1].trouble is Trouble.AFFINITY, short(steps)
+    assert "connections of one client reached different servers" in steps[-1].text
+    assert "per-port balancing does not" in steps[-1].next
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+async def test_a_balancer_without_affinity_on_135_shows_by_the_addresses_in_towers(tmp_path: Path) -> None:
+    async with members():
+        with haproxy(tmp_path, (EPM, AB, RPC)):
+            await listening(VIP, RPC)
+            steps = await walk(Wish(depth=Depth.SELF))
+    assert Trouble.TOWER_ADDRESS in {step.trouble for step in steps}
+    assert steps[-1].trouble is Trouble.AFFINITY, short(steps)
+    assert "135 was answered by" in steps[-1].text
+
+
+# Certificates and names of the outside.
+
+
+async def test_the_names_of_a_certificate_are_read_whoever_vouches_for_it(tmp_path: Path) -> None:
+    names = "subjectAltName=DNS:mail.lab.example,DNS:autodiscover.lab.example"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem -out cert.pem"
+    )
+    options = ["-subj", "/CN=mail.lab.example", "-addext", names]
+    made = await asyncio.create_subprocess_exec(*command.split(), *options, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    assert await made.wait() == 0
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.66.0.40", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    network = OutlookNetwork(Means(timeout_seconds=5.0))
+    found = await network.certificate("127.66.0.40", port)
+    server.close()
+    assert not isinstance(found, Went)
+    assert found.subject == "mail.lab.example"
+    assert found.names == ("mail.lab.example", "autodiscover.lab.example")
+    gone = await network.certificate("127.66.0.40", port)
+    assert gone == Went(Way.REFUSED, "refuses connections")
+
+
+class NameServer(asyncio.DatagramProtocol):
+    """Knows the array's name, as the public DNS should not."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        from dns import flags, message, rcode, rdatatype, rrset  # noqa: PLC0415 - an extra
+
+        asked = message.from_wire(data)
+        answer = message.make_response(asked)
+        answer.flags |= flags.AA
+        (question,) = asked.question
+        if str(question.name) != f"{NAME}.":
+            answer.set_rcode(rcode.NXDOMAIN)
+        elif question.rdtype == rdatatype.A:
+            answer.answer.append(rrset.from_text(question.name, 60, "IN", "A", self.address))
+        self.transport.sendto(answer.to_wire(), addr)
+
+
+@asynccontextmanager
+async def public_dns(address: str) -> AsyncIterator[str]:
+    pytest.importorskip("dns", reason="dnspython is not installed")
+    where = "127.66.0.53"
+    loop = asyncio.get_running_loop()
+    try:
+        transport, _ = await loop.create_datagram_endpoint(lambda: NameServer(address), (where, 53))
+    except PermissionError:
+        pytest.skip("port 53 is root's")
+    try:
+        yield where
+    finally:
+        transport.close()
+
+
+async def test_an_arrays_name_that_is_known_outside_and_unreachable_there_is_told() -> None:
+    async with public_dns("127.66.0.99") as server, members("cas1"):
+        means = Means(timeout_seconds=2.0, outside_dns=server)
+        steps = await walk(Wish(user=USER, outside=True), vip=MEMBERS["cas1"], means=means)
+        network = OutlookNetwork(means)
+        nobody = await network.resolve("nobody.lab.example", outside=True)
+    found = next(step for step in steps if step.scenario == "Name resolution (outside)")
+    assert found.trouble is Trouble.PUBLIC_UNREACHABLE
+    assert "can be resolved outside (127.66.0.99) and does not answer there: refuses connections" in found.text
+    assert steps[-1].scenario == "Affinity"  # inside, all is well
+    assert isinstance(nobody, Went)
+    assert nobody.way is Way.UNKNOWN
+
+
+async def test_a_name_server_that_does_not_answer_says_nothing_about_the_name() -> None:
+    network = OutlookNetwork(Means(timeout_seconds=0.3, outside_dns="127.66.0.54"))
+    found = await network.resolve(NAME, outside=True)
+    assert isinstance(found, Went)
+    assert found.way is Way.SILENT
