@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from casarray.core.fixed_ports.asking import Answers
     from casarray.core.fixed_ports.subject import Subject
     from casarray.core.forwarding.table import Address
+    from casarray.core.referral.visits import Visit
     from casarray.core.survey import Offer
 
 
@@ -31,6 +32,8 @@ def main() -> None:
         sys.exit(_serve(*gateway))
     if sys.argv[1:2] == ["agent"] and (agent := _plainly_run(sys.argv[2:])) is not None:
         sys.exit(_run_agent(*agent))
+    if sys.argv[1:2] == ["referral"] and (referral := _plainly_run(sys.argv[2:])) is not None:
+        sys.exit(_run_referral(referral[0], (), (), referral[1]))
     from casarray.faces.cli.app import cli  # noqa: PLC0415 - see above
     from casarray.faces.cli.world import World  # noqa: PLC0415
 
@@ -38,6 +41,8 @@ def main() -> None:
         connect=_connect,
         run=_run,
         run_agent=_run_agent,
+        run_referral=_run_referral,
+        visits=_visits,
         remove=_remove,
         survey=_survey,
         environment=os.environ,
@@ -80,6 +85,23 @@ def _run_agent(path: str, as_json: bool) -> int:
         print(f"casarray: {error}", file=sys.stderr)
         return 1
     return run(path, as_json=as_json)
+
+
+def _run_referral(path: str, listen: Sequence[str], retired: Sequence[str], as_json: bool) -> int:
+    from casarray.referral import run  # noqa: PLC0415 - loads the whole referral
+
+    return run(path, listen, retired, as_json=as_json)
+
+
+def _visits(path: str) -> "Sequence[Visit]":
+    from casarray.adapters.config_reader import read_config  # noqa: PLC0415 - loads all that reads configurations
+    from casarray.adapters.stores.visits_file import VisitsFile  # noqa: PLC0415 - as above
+    from casarray.core.config import Gateway  # noqa: PLC0415 - as above
+
+    if not os.path.exists(path):
+        return VisitsFile(Gateway("gateway").state).load()
+    config = read_config(path)
+    return VisitsFile(config.referral.state or config.gateway.state).load()
 
 
 @contextmanager

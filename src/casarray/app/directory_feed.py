@@ -86,6 +86,11 @@ class DirectoryFeed:
             self._view.seen_at = self._view.resolved_at = self._clock.monotonic()
             log.error("the directory cannot be read, starting with what it held last: %s", error)
 
+    @property
+    def directory(self) -> Directory:
+        """The directory itself, as known now."""
+        return self._view.directory
+
     def config(self, gateway: Gateway) -> Config:
         """What the gateway is to serve, as known now."""
         served: Served = serve(self._view.directory, gateway, self._settings, self._view.resolved)

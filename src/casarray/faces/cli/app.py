@@ -19,6 +19,7 @@ from casarray.faces.cli import (
     directory,
     files,
     ports,
+    referral,
     server,
     shell,
     site,
@@ -105,6 +106,7 @@ cli.add_typer(account.commands, name="account")
 cli.add_typer(agent.commands, name="agent")
 directory.add_to(cli)
 cli.add_typer(ports.commands, name="ports")
+cli.add_typer(referral.commands, name="referral")
 cli.add_typer(spn.commands, name="spn")
 cli.add_typer(testing.commands, name="test")
 shell.add_to(cli)

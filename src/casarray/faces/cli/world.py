@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from casarray.core.config import KerberosSettings
     from casarray.core.fixed_ports.asking import Answers
     from casarray.core.fixed_ports.subject import Subject
+    from casarray.core.referral.visits import Visit
     from casarray.core.survey import Offer
 
 DEFAULT_CONFIG = "/etc/casarray/casarray.toml"
@@ -95,6 +96,14 @@ def _no_agent(path: str, _as_json: bool) -> int:
     raise Unavailable(f"no agent can be run from here ({path})")
 
 
+def _no_referral(path: str, _listen: Sequence[str], _retired: Sequence[str], _as_json: bool) -> int:
+    raise Unavailable(f"no referral can be run from here ({path})")
+
+
+def _no_visits(path: str) -> "Sequence[Visit]":
+    raise Unavailable(f"nobody here knows who came ({path})")
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The outside of the command line."""
@@ -111,6 +120,9 @@ class World:
     # arrays, seconds for each server, whom to tell how far it is -> what each server's endpoint mapper says
     ask_ports: "Callable[[Sequence[Subject], float, Callable[[Progress], None]], Sequence[Answers]]" = _no_asker
     run_agent: Callable[[str, bool], int] = _no_agent  # path of an agent's configuration, log as JSON -> exit code
+    # path of a configuration, addresses, retired names, log as JSON -> exit code
+    run_referral: Callable[[str, Sequence[str], Sequence[str], bool], int] = _no_referral
+    visits: "Callable[[str], Sequence[Visit]]" = _no_visits  # path of a configuration -> who came to retired names
     kerberos: "Callable[[], KerberosSettings]" = _no_kerberos  # of the usual configuration
     open_realm: "Callable[[], Realm]" = _no_realm
     agents: "Callable[[], Agents]" = _no_agents
