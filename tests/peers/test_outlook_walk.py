@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 
 from casarray.adapters.outlook_network import OutlookNetwork
 from casarray.app.connectivity import perform
+from casarray.core.autodiscover.response import EXCH, EXPR, Protocol, Response, Settings, User, write_response
 from casarray.core.directory.model import Account, Array, Copy, Database, Directory, Server, Site
 from casarray.core.outlook.asking import Resolved, Way, Went
 from casarray.core.outlook.planning import plan_of
@@ -31,6 +32,7 @@ NAME = "cas.lab.example"
 VIP = "127.66.0.100"
 MEMBERS = {"cas1": "127.66.0.21", "cas2": "127.66.0.22"}
 USER = "user00007"
+WEB = "127.66.0.40"
 EPM, AB, RPC = 10135, 15000, 15001  # static, as members behind a plain balancer have to have them
 
 
@@ -49,9 +51,14 @@ class OfArray(Simulated):
 class Named(OutlookNetwork):
     """The network with names of its own."""
 
-    def __init__(self, means: Means, names: Mapping[str, str]) -> None:
+    def __init__(self, means: Means, names: Mapping[str, str], web_port: int = 0) -> None:
         super().__init__(means)
         self.names = names
+        self.web_port = web_port
+
+    def where(self, host: str, port: int) -> tuple[str, int]:
+        """Web servers are one."""
+        return (WEB, self.web_port) if port == 443 else (host, port)
 
     async def resolve(self, name: str, *, outside: bool) -> Resolved | Went:
         """From the table; the outside as ever."""
@@ -61,13 +68,13 @@ class Named(OutlookNetwork):
         return Resolved((ip_address(found),)) if found else Went(Way.UNKNOWN, "there is no such name")
 
 
-def directory(told: str = NAME, vip: str = VIP) -> Directory:
+def directory(rpc_server: str = NAME, vip: str = VIP) -> Directory:
     servers = [Server(name, f"{name}.lab.example", "Lab", addresses=(ip_address(a),)) for name, a in MEMBERS.items()]
     return Directory(organization="Lab").put(
         Site("Lab"),
         *servers,
         Array("CAS", NAME, "Lab", (ip_address(vip),)),
-        Database("DB1", "cas1", (Copy("cas1"),), told),
+        Database("DB1", "cas1", (Copy("cas1"),), rpc_server),
         Account(USER, "DB1", f"{USER}@lab.example"),
     )
 
@@ -89,18 +96,20 @@ async def members(*names: str, array_name: bool = True, tower: str = "") -> Asyn
             await server.close()
 
 
-async def walk(wish: Wish, known: Directory | None = None, vip: str = VIP, means: Means | None = None) -> list[Step]:
-    """Walk; the steps."""
-    wish = replace(wish, logon="none", mapper_port=EPM, discover=False)
-    network = Named(means or Means(timeout_seconds=2.0), {NAME: vip})
-    told: list[Step] = []
+async def walk(
+    wish: Wish, known: Directory | None = None, vip: str = VIP, means: Means | None = None, web_port: int = 0
+) -> list[Step]:
+    """Walk; the steps. Autodiscover is asked if there is a web server."""
+    wish = replace(wish, logon="none", mapper_port=EPM, discover=bool(web_port))
+    network = Named(means or Means(timeout_seconds=2.0), {NAME: vip}, web_port)
+    heard: list[Step] = []
     try:
         plan = plan_of(known or directory(vip=vip), wish)
-        steps = await perform(plan, network, told.append, time.monotonic)
+        steps = await perform(plan, network, heard.append, time.monotonic)
     finally:
         await network.close()
-    assert list(steps) == told
-    return told
+    assert list(steps) == heard
+    return heard
 
 
 def short(steps: Sequence[Step]) -> list[tuple[str, str, str]]:
@@ -245,26 +254,78 @@ async def test_a_balancer_without_affinity_on_135_shows_by_the_addresses_in_towe
 # Certificates and names of the outside.
 
 
-async def test_the_names_of_a_certificate_are_read_whoever_vouches_for_it(tmp_path: Path) -> None:
-    names = "subjectAltName=DNS:mail.lab.example,DNS:autodiscover.lab.example"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem -out cert.pem"
-    )
+@asynccontextmanager
+async def web(folder: Path, answer: Response | None = None) -> AsyncIterator[int]:
+    """An HTTPS server for both published names; it answers POSTs with these settings. Its port; `ca.pem` vouches."""
+    names = "subjectAltName=DNS:mail.lab.example,DNS:autodiscover.lab.example,DNS:lab.example"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem -out ca.pem"
     options = ["-subj", "/CN=mail.lab.example", "-addext", names]
-    made = await asyncio.create_subprocess_exec(*command.split(), *options, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    made = await asyncio.create_subprocess_exec(*command.split(), *options, cwd=folder, stderr=subprocess.DEVNULL)
     assert await made.wait() == 0
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.66.0.40", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
+    context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
+    body = write_response(answer) if answer is not None else b""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body))
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, WEB, 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def told(server: str = NAME, principal: str = "msstd:mail.lab.example") -> Settings:
+    ways = (Protocol(EXCH, server=server), Protocol(EXPR, server="mail.lab.example", cert_principal_name=principal))
+    return Settings(User("User", address=f"{USER}@lab.example"), ways)
+
+
+async def test_the_names_of_a_certificate_are_read_whoever_vouches_for_it(tmp_path: Path) -> None:
     network = OutlookNetwork(Means(timeout_seconds=5.0))
-    found = await network.certificate("127.66.0.40", port)
-    server.close()
+    async with web(tmp_path) as port:
+        found = await network.certificate(WEB, port)
     assert not isinstance(found, Went)
     assert found.subject == "mail.lab.example"
-    assert found.names == ("mail.lab.example", "autodiscover.lab.example")
-    gone = await network.certificate("127.66.0.40", port)
+    assert found.names == ("mail.lab.example", "autodiscover.lab.example", "lab.example")
+    gone = await network.certificate(WEB, port)
     assert gone == Went(Way.REFUSED, "refuses connections")
+
+
+async def discovering(folder: Path, answer: Response, *, trusted: bool = True) -> list[Step]:
+    """Walk from Autodiscover on."""
+    async with web(folder, answer) as port, members("cas1"):
+        means = Means(timeout_seconds=3.0, authorities=str(folder / "ca.pem") if trusted else "")
+        return await walk(Wish(user=USER), vip=MEMBERS["cas1"], means=means, web_port=port)
+
+
+async def test_autodiscover_is_asked_over_https_and_its_certificate_looked_at(tmp_path: Path) -> None:
+    steps = await discovering(tmp_path, told())
+    assert [step.trouble for step in steps] == [None] * 10, short(steps)
+    assert (steps[2].scenario, steps[2].text) == ("Autodiscover", f"tells EXCH {NAME}, EXPR mail.lab.example")
+    assert steps[2].endpoint == "https://lab.example/autodiscover/autodiscover.xml"
+    assert (steps[3].scenario, steps[3].text) == ("Certificate", "it is for mail.lab.example, as clients are told")
+
+
+async def test_a_certificate_principal_that_is_the_arrays_name_is_told(tmp_path: Path) -> None:
+    steps = await discovering(tmp_path, told(principal=f"msstd:{NAME}"))
+    assert steps[3].trouble is Trouble.CERTIFICATE_PRINCIPAL
+    assert f"expect a certificate for {NAME}, and mail.lab.example:443 shows one for mail.lab.example" in steps[3].text
+
+
+async def test_autodiscover_that_tells_a_server_which_is_gone_stops_there(tmp_path: Path) -> None:
+    steps = await discovering(tmp_path, told("old.lab.example"))
+    assert (steps[-1].scenario, steps[-1].trouble) == ("Autodiscover", Trouble.DEAD_SERVER)
+
+
+async def test_autodiscover_behind_a_certificate_that_nobody_vouches_for_says_so(tmp_path: Path) -> None:
+    steps = await discovering(tmp_path, told(), trusted=False)
+    assert (steps[-1].scenario, steps[-1].trouble) == ("Autodiscover", Trouble.NO_AUTODISCOVER)
+    assert "certificate" in steps[-1].text
 
 
 class NameServer(asyncio.DatagramProtocol):

@@ -13,6 +13,8 @@ from casarray.adapters import dns as host_dns
 from casarray.adapters.net.dial import failure_of, probing_context
 from casarray.adapters.net.rpc_channel import Channel, Nonsense, NotThere, Rejected, RpcFault
 from casarray.app.connectivity import Connection
+from casarray.core.autodiscover.request import Request
+from casarray.core.autodiscover.walk import LookUp, Visit
 from casarray.core.dcerpc.auth import AuthLevel
 from casarray.core.dcerpc.client import Reply
 from casarray.core.dcerpc.syntax import Syntax
@@ -26,6 +28,7 @@ from casarray.core.outlook.wish import Means
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from casarray.adapters.http_logon import Tickets
     from casarray.adapters.net.rpc_http_client import HttpLogon
     from casarray.adapters.rpc_logon import Credential, Kind, Logon, Logons
 
@@ -35,6 +38,7 @@ _WAYS = {
     Failure.TIMEOUT: Went(Way.SILENT, "does not accept connections in time"),
 }
 HTTPS = 443
+MOST_TOLD = 3  # of the places where Autodiscover was not found
 LEVEL = AuthLevel.PRIVACY  # what Outlook takes unless told otherwise
 
 
@@ -44,6 +48,7 @@ class OutlookNetwork:
     def __init__(self, means: Means) -> None:
         self._means = means
         self._logons: Logons | None = None
+        self._tickets: Tickets | None = None
 
     # Names and ports.
 
@@ -93,7 +98,7 @@ class OutlookNetwork:
         """Connect and hang up."""
         try:
             async with asyncio.timeout(self._patience):
-                _, writer = await asyncio.open_connection(host, port)
+                _, writer = await asyncio.open_connection(*self.where(host, port))
         except OSError as error:  # a time-out is one too
             return self._not_connected(error)
         writer.close()
@@ -103,7 +108,9 @@ class OutlookNetwork:
         """The names in the certificate that the port shows."""
         try:
             async with asyncio.timeout(self._patience):
-                _, writer = await asyncio.open_connection(host, port, ssl=probing_context(), server_hostname=host)
+                _, writer = await asyncio.open_connection(
+                    *self.where(host, port), ssl=probing_context(), server_hostname=host
+                )
         except ssl.SSLError as error:
             return Went(Way.TLS, f"does not speak TLS ({error.reason or error})")
         except OSError as error:
@@ -126,8 +133,44 @@ class OutlookNetwork:
     # Autodiscover.
 
     async def discover(self, address: str) -> Discovered | Went:
-        """By the client of Autodiscover."""
-        return Went(Way.SILENT, f"there is no client of Autodiscover to ask for {address}")
+        """The whole way of a client, with all its redirects."""
+        from casarray.adapters.autodiscover_client import AutodiscoverClient  # noqa: PLC0415 - only where wanted
+
+        means = self._means
+        try:
+            client = AutodiscoverClient(
+                self._web_logon(),
+                ca=means.authorities,
+                verify=not means.trust_any_certificate,
+                seconds=self._patience,
+                connect_to=self.where,
+            )
+            urls = (means.autodiscover_url,) if means.autodiscover_url else ()
+            walked = await client.walk(Request(address), urls)
+        except CasarrayError as error:
+            return Went(Way.DENIED, str(error))
+        if walked.response is not None:
+            return Discovered(walked.response, walked.url)
+        tried = [f"{_asked(hop.step)} {hop.words}" for hop in walked.hops if not hop.ok]
+        return Went(Way.SILENT, "; ".join(tried[:MOST_TOLD]) or "nobody answers")
+
+    def where(self, host: str, port: int) -> tuple[str, int]:
+        """Where a host is really reached, by whatever name it is called."""
+        return host, port
+
+    def _web_logon(self) -> "Callable[[str], HttpLogon] | None":
+        """With the password over HTTPS alone; without one, with a ticket for the web server."""
+        user, password = self._means.log_on.user, self._means.log_on.password
+        if password:
+            from casarray.adapters.net.rpc_http_client import Basic  # noqa: PLC0415 - as above
+
+            return lambda _: Basic(user, password)
+        try:
+            from casarray.adapters.http_logon import Tickets  # noqa: PLC0415 - its library is an extra
+        except ImportError:
+            return None
+        self._tickets = self._tickets or Tickets()
+        return self._tickets.negotiate
 
     # RPC.
 
@@ -165,13 +208,32 @@ class OutlookNetwork:
         name, _, port = wanted.proxy.partition(":")
         trusted = probing_context() if means.trust_any_certificate else _trusting(means.authorities)
         try:
-            logon = _proxy_logon(means)
-            proxy = RpcProxy(name, int(port or HTTPS), trusted, logon=logon)
+            logon = self._proxy_logon(name)
+            where, at = self.where(name, int(port or HTTPS))
+            proxy = RpcProxy(where, at, trusted, name, logon=logon)
             return await open_rpc_http(proxy, wanted.host, wanted.port, patience=self._patience)
         except Denied as error:
             return _denied(error)
         except (CasarrayError, ValueError) as error:
             return Went(Way.UNREACHABLE, f"does not lead to {wanted.host} on {wanted.port}: {error}")
+
+    def _proxy_logon(self, name: str) -> "Callable[[], HttpLogon] | None":
+        """How to log on to the RPC proxy. `Denied` for what cannot be done."""
+        from casarray.adapters.net.rpc_http_client import Basic  # noqa: PLC0415 - as above
+
+        means, way = self._means, self._means.proxy_authentication
+        if way == "none":
+            return None
+        if way == "basic":
+            if not means.log_on.password:
+                raise Denied("a logon by Basic takes a password: give one, or log on in another way (--proxy-auth)")
+            return lambda: Basic(means.log_on.user, means.log_on.password)
+        if way == "negotiate" and not means.log_on.password:
+            from casarray.adapters.http_logon import Tickets  # noqa: PLC0415 - its library is an extra
+
+            tickets = self._tickets = self._tickets or Tickets()
+            return lambda: tickets.negotiate(name)
+        raise Denied(f"there is no logon by {way} with a password to an RPC proxy: take --proxy-auth basic or none")
 
     def _log_on(self, target: str) -> "Logon":
         if self._logons is None:
@@ -195,6 +257,9 @@ class OutlookNetwork:
         if self._logons is not None:
             await asyncio.to_thread(self._logons.close)
             self._logons = None
+        if self._tickets is not None:
+            self._tickets.close()
+            self._tickets = None
 
 
 class _Connection:
@@ -244,21 +309,12 @@ def _denied(error: Denied) -> Went:
     return Went(Way.CLOCK if clock else Way.DENIED, said)
 
 
+def _asked(step: Visit | LookUp) -> str:
+    return step.url if isinstance(step, Visit) else f"SRV {step.name}"
+
+
 def _trusting(authorities: str) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=authorities or None)
-
-
-def _proxy_logon(means: Means) -> "Callable[[], HttpLogon] | None":
-    """How to log on to the RPC proxy. `Denied` for what cannot be done."""
-    from casarray.adapters.net.rpc_http_client import Basic  # noqa: PLC0415 - as above
-
-    if means.proxy_authentication == "none":
-        return None
-    if means.proxy_authentication == "basic":
-        if not means.log_on.password:
-            raise Denied("a logon by Basic takes a password: give one, or log on in another way (--proxy-auth)")
-        return lambda: Basic(means.log_on.user, means.log_on.password)
-    raise Denied(f"there is no logon by {means.proxy_authentication} to an RPC proxy: take --proxy-auth basic or none")
 
 
 def _kind(kind: str) -> "Kind":
