@@ -18,6 +18,10 @@ with the state as JSON.
     garbage       answers with octets that are no PDU
     state         (without a service) only tells the state
 
+With ``--directory STORE`` (``embedded``, ``sqlite:FOLDER``, ``ldap://DC``) it answers as that server of the directory
+would: names are those of arrays, the address book is filled, and a mailbox of another site is not opened. The directory
+is looked at anew when it has changed.
+
 With ``--keytab FILE`` callers may authenticate by Kerberos, with a ticket for any name whose key stands in that file,
 which is read anew for each of them. The state then tells who called last and how, and how many calls each has made;
 those who do not authenticate are served as ever, unless ``--kerberos-only``.
@@ -43,10 +47,14 @@ from typing import Any, cast
 
 import uvloop
 
+from casarray.adapters.stores.opening import open_store
 from casarray.core.dcerpc.association import ACCESS_DENIED, AssociationGroups, Broken, Call, RpcServer, Send
 from casarray.core.dcerpc.auth import Caller, Security, ServerAuth
 from casarray.core.dcerpc.syntax import NDR, NDR64, Syntax
+from casarray.core.directory.model import Directory
 from casarray.core.errors import CasarrayError, Denied
+from casarray.core.referral.client_access import Demands
+from casarray.core.referral.signpost import Signpost, Station
 from casarray.lab.channel import no_linger
 from casarray.lab.exchange import Answer, Exchange
 from casarray.lab.journal import Journal
@@ -201,6 +209,8 @@ class LabServer:
         transfer: Sequence[Syntax] = (NDR,),
         security: Callable[[int], Security | None] | None = None,
         kerberos_only: bool = False,
+        directory: Callable[[], Directory] | None = None,
+        demands: Demands = Demands(),
     ) -> None:
         self.kerberos_only = kerberos_only
         self.callers: Counter[str] = Counter()  # calls by authenticated principal
@@ -211,7 +221,9 @@ class LabServer:
         wanted = {"epm": 135, "ab": 0, "rpc": 0} | (ports or {})
         self.services = {service: Service(service, wanted[service]) for service in SERVICES}
         four = next((a for a in map(ip_address, addresses) if isinstance(a, IPv4Address)), IPv4Address(0))
-        self.exchange = Exchange(name, domain, four)
+        # With a directory it answers as that server of it would; without one, for the lab's own users.
+        guide = None if directory is None else Signpost(Station(name, f"{name}.{domain}"), directory)
+        self.exchange = Exchange(name, domain, four, guide=guide, demands=demands)
         self.journal = journal or Journal(None, "server")
         self._groups = AssociationGroups()
 
@@ -356,6 +368,8 @@ async def serve(arguments: argparse.Namespace) -> None:
         transfer=transfer,
         security=_security(arguments.keytab),
         kerberos_only=arguments.kerberos_only,
+        directory=_directory(arguments.directory),
+        demands=Demands(encrypted=arguments.encrypted_only),
     )
     over = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
@@ -387,6 +401,22 @@ def _security(keytab: Path | None) -> Callable[[int], Security | None] | None:
     return Acceptors(keytab).accept
 
 
+def _directory(name: str | None) -> Callable[[], Directory] | None:
+    """What reads the directory in that store, again only when it has changed."""
+    if name is None:
+        return None
+    store = open_store(name)
+    snapshot = store.read()
+
+    def now() -> Directory:
+        nonlocal snapshot
+        if store.revision() != snapshot.revision:
+            snapshot = store.read()
+        return snapshot.directory
+
+    return now
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="casarray.lab.server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -400,6 +430,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ab-port", type=int, default=0, help="RFR and NSPI; 0 = dynamic")
     parser.add_argument("--rpc-port", type=int, default=0, help="EMSMDB; 0 = dynamic")
     parser.add_argument("--ndr64", action="store_true", help="prefer NDR64, as 64-bit Windows does")
+    parser.add_argument("--directory", metavar="STORE", help="answer by this directory")
+    parser.add_argument("--encrypted-only", action="store_true", help="open mailbox sessions over sealed calls alone")
     parser.add_argument("--keytab", type=Path, help="take Kerberos tickets for the names in this keytab")
     parser.add_argument("--kerberos-only", action="store_true", help="deny calls of who has not authenticated")
     parser.add_argument("--journal", type=Path, help="append one JSON object a line")

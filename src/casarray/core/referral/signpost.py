@@ -12,7 +12,7 @@ from casarray.core.autodiscover.decide import told_database
 from casarray.core.dcerpc.interfaces.rfr import server_of_dn
 from casarray.core.directory import legacy_dn
 from casarray.core.directory.lookup import array_of_site, by_fqdn, servers_of_site
-from casarray.core.directory.model import CLIENT_ACCESS, Account, Array, Database, Directory, Server, key
+from casarray.core.directory.model import CLIENT_ACCESS, MAILBOX, Account, Array, Database, Directory, Server, key
 from casarray.core.referral.guide import HERE, Person
 
 
@@ -113,9 +113,14 @@ class Signpost:
         return person.home_server if self._retired(host) is None else None  # nobody is led in a circle
 
     def public_folders_home(self, person: Person | None) -> str | None:
-        """This server if it has any, else one that has, of the user's site before others."""
+        """This server if it has any, else one that has, of the user's site before others.
+
+        Where the directory does not say who has any, every mailbox server has.
+        """
         directory, own = self._directory(), self._own_server()
         if own is not None and own.public_folders:
+            return HERE
+        if own is not None and MAILBOX in own.roles and not any(s.public_folders for s in directory.servers.values()):
             return HERE
         sites = [own.site] if own is not None else []
         if person is not None and (
