@@ -168,6 +168,32 @@ class Retired:
         return self.name.partition(".")[0]
 
 
+class Proof(StrEnum):
+    """How a client proves who it is."""
+
+    NONE = "none"  # whoever comes is answered
+    KERBEROS = "kerberos"  # Negotiate, with a ticket
+    BASIC = "basic"  # name and password, which the KDC is asked about
+
+
+@dataclass(frozen=True, slots=True)
+class AutodiscoverSettings:
+    """The `[autodiscover]` table."""
+
+    listen: str = ""  # host:port; empty = nowhere
+    certificate: str = ""
+    key: str = ""
+    redirect_listen: str = ""
+    url: str = ""
+    authentication: tuple[Proof, ...] = (Proof.KERBEROS,)
+    keytab: str = ""
+    realm: str = ""
+    redirects: tuple[str, ...] = ()
+    deployment_id: str = ""
+    anywhere_authentication: str = "Ntlm"
+    owa_authentication: str = "Basic, Fba"
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A site and the subnets that belong to it."""
@@ -255,6 +281,7 @@ class Config:
     kerberos: KerberosSettings = KerberosSettings()
     referral: ReferralSettings = ReferralSettings()
     retired: tuple[Retired, ...] = ()
+    autodiscover: AutodiscoverSettings = AutodiscoverSettings()
 
     def members(self, array: Array) -> tuple[Server, ...]:
         """The servers of the array's site that have the client-access role: computed, never stored."""

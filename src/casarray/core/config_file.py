@@ -14,6 +14,7 @@ from typing import Any
 from casarray.core.config import (
     ApiSettings,
     Array,
+    AutodiscoverSettings,
     Config,
     DirectorySettings,
     Gateway,
@@ -24,6 +25,7 @@ from casarray.core.config import (
     Server,
     Site,
 )
+from casarray.core.config_autodiscover import AUTODISCOVER
 from casarray.core.config_keys import (
     API,
     ARRAY,
@@ -197,6 +199,8 @@ def _read_draft(raw: dict[str, Any], hostname: str, report: Report) -> Draft:
     for path, table in each_table("server", raw, report):
         if values := complete_table(SERVER, table, path, report):
             draft.servers.append((path, Server(**values)))
+    told = read_table(AUTODISCOVER, raw.get("autodiscover", {}), ("autodiscover",), report)
+    draft.autodiscover = AutodiscoverSettings(**told)
     draft.referral = ReferralSettings(**read_table(REFERRAL, raw.get("referral", {}), ("referral",), report))
     for path, table in each_table("retired", raw, report):
         if values := complete_table(RETIRED, table, path, report):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from casarray.core import config
 from casarray.core import config_values as read
 from casarray.core.config import Bind, Mode, Panic, ProbeKind, ReturnPath, UnreadableMapper
+from casarray.core.config_autodiscover import AUTODISCOVER
 from casarray.core.config_referral import REFERRAL, RETIRED
 from casarray.core.config_table import Key, Table
 from casarray.core.kerberos.approach import KINDS
@@ -489,7 +490,7 @@ SERVER = Table(
     ),
 )
 
-TABLES = (GATEWAY, DIRECTORY, API, KERBEROS, SITE, ARRAY, HEALTH, SERVICE, SERVER, REFERRAL, RETIRED)
+TABLES = (GATEWAY, DIRECTORY, API, KERBEROS, SITE, ARRAY, HEALTH, SERVICE, SERVER, REFERRAL, RETIRED, AUTODISCOVER)
 
 #: What may stand at the top of the file, and inside an array beside its keys.
 TOP: Mapping[str, Table] = {
@@ -502,5 +503,6 @@ TOP: Mapping[str, Table] = {
     "server": SERVER,
     "referral": REFERRAL,
     "retired": RETIRED,
+    "autodiscover": AUTODISCOVER,
 }
 IN_ARRAY: Mapping[str, Table] = {"health": HEALTH, "service": SERVICE}

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from casarray.core.config import (
     ApiSettings,
     Array,
+    AutodiscoverSettings,
     Bind,
     Config,
     DirectorySettings,
     Gateway,
     KerberosSettings,
     ProbeKind,
+    Proof,
     ReferralSettings,
     Retired,
     ReturnPath,
@@ -40,6 +42,7 @@ class Draft:
     servers: list[tuple[Path, Server]] = field(default_factory=list)
     referral: ReferralSettings = field(default_factory=ReferralSettings)
     retired: list[tuple[Path, Retired]] = field(default_factory=list)
+    autodiscover: AutodiscoverSettings = field(default_factory=AutodiscoverSettings)
     #: Every site that the file names, also those in which something else is wrong.
     site_names: frozenset[str] = frozenset()
 
@@ -55,6 +58,7 @@ class Draft:
             self.kerberos,
             self.referral,
             tuple(one for _, one in self.retired),
+            self.autodiscover,
         )
 
 
@@ -63,6 +67,7 @@ def check_rules(draft: Draft, report: Report) -> None:
     _check_gateway(draft.gateway, report)
     _check_directory(draft.directory, report)
     _check_api(draft, report)
+    _check_autodiscover(draft, report)
     for kind, named in (("site", draft.sites), ("array", draft.arrays), ("server", draft.servers)):
         _check_names(kind, [(path, part.name) for path, part in named], report)
     _check_names("array's host name", [(path, a.fqdn) for path, a in draft.arrays], report, key="fqdn")
@@ -110,6 +115,30 @@ def _check_api(draft: Draft, report: Report) -> None:
         report.wrong(path, what, f"set {', '.join(missing)} as well, or leave listen out: the control socket is there")
     if api.listen == draft.gateway.metrics:
         report.wrong(path, f"{api.listen} serves the metrics already", "write another port, or another gateway.metrics")
+
+
+def _check_autodiscover(draft: Draft, report: Report) -> None:
+    """It speaks HTTPS alone, knows mailboxes, and can tell who asks."""
+    told, path = draft.autodiscover, ("autodiscover", "listen")
+    if told.redirect_listen and not told.url:
+        what = "a redirect has to lead somewhere"
+        report.wrong(("autodiscover", "redirect_listen"), what, "set autodiscover.url, or leave redirect_listen out")
+    if Proof.NONE in told.authentication and len(told.authentication) > 1:
+        what = "whoever comes is answered anyway with none"
+        report.wrong(("autodiscover", "authentication"), what, 'write "none" alone, or leave it out')
+    if not told.listen:
+        return
+    if missing := [name for name in ("certificate", "key") if not getattr(told, name)]:
+        what = f"clients ask over HTTPS, and there is no {' and no '.join(missing)}"
+        report.wrong(path, what, "set autodiscover.certificate and autodiscover.key")
+    if Proof.NONE not in told.authentication and not told.keytab:
+        what = "without a keytab nobody can prove who he is"
+        report.wrong(path, what, 'set autodiscover.keytab, or authentication = "none"')
+    if draft.directory.is_file:
+        what = "this file has no mailboxes that clients could be told of"
+        report.wrong(path, what, 'set directory.store to "embedded", or to domain controllers')
+    if told.listen in (draft.gateway.metrics, draft.api.listen, told.redirect_listen):
+        report.wrong(path, f"{told.listen} serves something else already", "write another address or port")
 
 
 def _check_retired(draft: Draft, report: Report) -> None:
