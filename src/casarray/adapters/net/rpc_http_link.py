@@ -1,0 +1,253 @@
+"""One virtual connection on real sockets: the client's channels on one side, the server's connection on the other."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Protocol, cast
+from uuid import UUID
+
+from casarray.core.errors import CasarrayError, Denied, NotFound, WireError
+from casarray.core.forwarding.table import Address
+from casarray.core.rpc_http import proxy as virtual
+from casarray.core.rpc_http.http import ACCESS_DENIED, PROTOCOL_ERROR, SERVER_UNAVAILABLE, Target, rpc_error
+from casarray.core.rpc_http.messages import ConnA1, ConnB1, InR1A1, OutR2A3
+from casarray.core.rpc_http.proxy import ProxiedConnection, Settings
+from casarray.core.rpc_http.rts import take_raw
+
+Words = ConnA1 | ConnB1 | OutR2A3 | InR1A1
+
+
+class Place(Protocol):
+    """Where a client is led."""
+
+    @property
+    def address(self) -> Address:
+        """To dial."""
+
+    @property
+    def port(self) -> int:
+        """Of the RPC server, over TCP."""
+
+
+class Finder(Protocol):
+    """Finds the server for a client. Raises `CasarrayError`; `NotFound` and `Denied` say that it may not be had."""
+
+    def check(self, target: Target) -> None:
+        """Whether there is such a server; without asking anybody."""
+
+    async def find(self, target: Target, client: Address) -> Place:
+        """The place of the server that this name means for this client."""
+
+    def unreachable(self, place: Place) -> None:
+        """It could not be connected to."""
+
+
+class Channel(Protocol):
+    """One HTTP connection that has become a channel."""
+
+    number: int
+    user: str
+    target: Target | None
+    client: Address | None
+    begun: bool
+
+    @property
+    def is_in(self) -> bool:
+        """Whether this is an IN channel."""
+
+    def answer(self, lifetime: int) -> None:
+        """Begin the answer of an OUT channel."""
+
+    def send(self, data: bytes) -> None:
+        """Write on an OUT channel."""
+
+    def forget(self) -> None:
+        """It belongs to no virtual connection any more."""
+
+    def finish(self, last_words: bytes = b"") -> None:
+        """Say this, and end it."""
+
+
+class Proxy(Protocol):
+    """Whoever keeps the links."""
+
+    finder: Finder
+    settings: Settings
+    connect_seconds: float  # to find a server and connect to it
+    links: "dict[UUID, Link]"
+
+    def count(self, event: str) -> None:
+        """Something happened."""
+
+
+class Link:
+    """One virtual connection: its channels, and the server's connection."""
+
+    def __init__(self, owner: Proxy, cookie: UUID, first: Channel) -> None:
+        self.user, self.target = first.user, first.target
+        self.connection = ProxiedConnection(cookie, owner.settings, asyncio.get_running_loop().time())
+        self._owner = owner
+        self._client = cast(Address, first.client)
+        self._cookie = cookie
+        self._channels: dict[int, Channel] = {}
+        self._server: _ServerConnection | None = None
+        self._work: asyncio.Task[None] | None = None
+
+    def begin(self, channel: Channel, words: Words, now: float) -> None:
+        """A channel begins."""
+        self._channels[channel.number] = channel
+        match words:
+            case ConnA1() | OutR2A3():
+                self.perform(self.connection.out_channel(channel.number, words, now))
+            case ConnB1() | InR1A1():
+                self.perform(self.connection.in_channel(channel.number, words, now))
+
+    def from_client(self, channel: Channel, raw: bytes, now: float) -> None:
+        """A PDU on a channel that has begun."""
+        take = self.connection.from_in if channel.is_in else self.connection.from_out
+        self.perform(take(channel.number, raw, now))
+
+    def lost(self, channel: Channel) -> None:
+        """A channel has ended."""
+        if self._channels.pop(channel.number, None) is not None:
+            self.perform(self.connection.lost(channel.number))
+
+    def from_server(self, raw: bytes) -> None:
+        """A PDU of the server's."""
+        self.perform(self.connection.from_server(raw, asyncio.get_running_loop().time()))
+        if self._server is not None:
+            self._server.read(self.connection.wants_server)
+
+    def server_full(self, full: bool) -> None:
+        """Whether the server takes nothing at the moment."""
+        self.perform(self.connection.server_full(full, asyncio.get_running_loop().time()))
+
+    def server_lost(self) -> None:
+        """The server has ended its connection."""
+        self.perform(self.connection.server_lost())
+
+    def perform(self, commands: Sequence[virtual.Command]) -> None:
+        """Do it."""
+        for command in commands:
+            match command:
+                case virtual.SendOut(number, data):
+                    if (channel := self._channels.get(number)) is not None:
+                        channel.send(data)
+                case virtual.ToServer(data):
+                    if self._server is not None:
+                        self._server.write(data)
+                case virtual.Begin(number):
+                    if (channel := self._channels.get(number)) is not None:
+                        channel.answer(self._owner.settings.lifetime)
+                case virtual.Connect():
+                    self._work = asyncio.get_running_loop().create_task(self._connect())
+                case virtual.End(number):
+                    self._leave(number, b"")
+                case virtual.Refuse(number):
+                    self._owner.count("refused:channel")
+                    self._leave(number, rpc_error(PROTOCOL_ERROR))
+                case virtual.Close(kind, detail):
+                    self.close(kind, detail)
+        if self._server is not None:
+            self._server.read(self.connection.wants_server)
+
+    def _leave(self, number: int, last_words: bytes) -> None:
+        channel = self._channels.pop(number, None)
+        if channel is not None:
+            channel.forget()
+            channel.finish(last_words)
+
+    async def _connect(self) -> None:
+        owner, target = self._owner, self.target
+        assert target is not None  # a channel without one was refused
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(owner.connect_seconds):
+                for attempt in (1, 2):
+                    place = await owner.finder.find(target, self._client)
+                    server = _ServerConnection(self)
+                    try:
+                        await loop.create_connection(lambda it=server: it, str(place.address), place.port)  # type: ignore[misc]  # mypy takes the default for an argument
+                        break
+                    except OSError:
+                        owner.finder.unreachable(place)
+                        if attempt == 2:
+                            raise
+        except (CasarrayError, OSError, TimeoutError) as error:
+            owner.count("refused:server")
+            self._refuse(ACCESS_DENIED if isinstance(error, NotFound | Denied) else SERVER_UNAVAILABLE)
+            return
+        self._server = server
+        owner.count("connections")
+        self.perform(self.connection.connected(loop.time()))
+
+    def _refuse(self, status: int) -> None:
+        for number in list(self._channels):
+            self._leave(number, rpc_error(status))
+        self.close("", "")
+
+    def close(self, kind: str, detail: str) -> None:  # noqa: ARG002 - for the log of whoever wants one
+        """End all of it."""
+        if self._owner.links.get(self._cookie) is self:
+            del self._owner.links[self._cookie]
+            if kind:
+                self._owner.count(f"closed:{kind}")
+        self.connection.state = virtual.State.OVER
+        if self._work is not None and self._work is not asyncio.current_task():
+            self._work.cancel()
+        for number, channel in list(self._channels.items()):
+            self._leave(number, b"" if channel.begun or (channel.is_in and self._server) else rpc_error(PROTOCOL_ERROR))
+        if self._server is not None:
+            self._server.end()
+            self._server = None
+
+
+class _ServerConnection(asyncio.Protocol):
+    """RPC over TCP to the server."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._transport: asyncio.Transport | None = None
+        self._unread = bytearray()
+        self._reading = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += data
+        try:
+            while (raw := take_raw(self._unread)) is not None:
+                self._link.from_server(raw)
+        except WireError as wrong:
+            self._link.close("server", str(wrong))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
+        self._link.server_lost()
+
+    def pause_writing(self) -> None:
+        self._link.server_full(True)
+
+    def resume_writing(self) -> None:
+        self._link.server_full(False)
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def read(self, wanted: bool) -> None:
+        """Listen to the server, or do not for now."""
+        if self._transport is None or self._transport.is_closing() or wanted is self._reading:
+            return
+        self._reading = wanted
+        with contextlib.suppress(RuntimeError):
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def end(self) -> None:
+        """Close it."""
+        if self._transport is not None:
+            self._transport.close()
