@@ -210,7 +210,7 @@ class LabServer:
         security: Callable[[int], Security | None] | None = None,
         kerberos_only: bool = False,
         directory: Callable[[], Directory] | None = None,
-        demands: Demands = Demands(),
+        demands: Demands | None = None,
     ) -> None:
         self.kerberos_only = kerberos_only
         self.callers: Counter[str] = Counter()  # calls by authenticated principal
@@ -223,7 +223,7 @@ class LabServer:
         four = next((a for a in map(ip_address, addresses) if isinstance(a, IPv4Address)), IPv4Address(0))
         # With a directory it answers as that server of it would; without one, for the lab's own users.
         guide = None if directory is None else Signpost(Station(name, f"{name}.{domain}"), directory)
-        self.exchange = Exchange(name, domain, four, guide=guide, demands=demands)
+        self.exchange = Exchange(name, domain, four, guide=guide, demands=demands or Demands())
         self.journal = journal or Journal(None, "server")
         self._groups = AssociationGroups()
 

@@ -52,7 +52,8 @@ Properties = Mapping[int, Value]  # by tags whose strings are UTF-16
 
 def properties(person: Person, minimal_id: int, server: UUID, *, ephemeral: bool = False) -> Properties:
     """All that is known of somebody. ``server`` is the GUID of the server that gave the minimal id."""
-    permanent = PermanentEntryId(person.legacy_dn).to_octets()
+    dn = person.legacy_dn.encode("latin-1", "replace").decode("latin-1")  # an entry id has room for no more
+    permanent = PermanentEntryId(dn).to_octets()
     number = EphemeralEntryId(server, minimal_id).to_octets()
     addresses = ([f"SMTP:{person.address}"] if person.address else []) + [f"smtp:{one}" for one in person.aliases]
     known: dict[int, Value] = {

@@ -33,6 +33,7 @@ from casarray.core.dcerpc.server import CONTEXT_MISMATCH, OP_RANGE_ERROR, Call
 from casarray.core.referral.guide import HERE, Answer, Guide, Person
 from casarray.core.referral.handles import Handles
 
+LONGEST_NAME = 254  # of a server, in a redirect
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -155,7 +156,7 @@ class Mailbox:
             home = self._guide.public_folders_home(person)
         if owner is None:
             return RopFailure(EcResult.UNKNOWN_USER, handle_index=index)
-        if home is None:
+        if home is None or len(home) > LONGEST_NAME:
             return RopFailure(EcResult.LOGIN_FAILURE, handle_index=index)
         if home != HERE:
             return LogonRedirect(home, flags, index)
