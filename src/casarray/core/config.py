@@ -34,6 +34,7 @@ class ProbeKind(StrEnum):
     IMAP = "imap"
     POP3 = "pop3"
     SMTP = "smtp"
+    RPC_HTTP = "rpc-http"  # an RPC proxy answers an echo; on 593 and 6001 to 6004 a server greets
     KERBEROS = "kerberos"  # the service takes a ticket for the array's name
     NONE = "none"
 
@@ -152,6 +153,20 @@ class ReferralSettings:
     metrics: str = ""
     idle_timeout: float = 600.0
     connections_per_client: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RpcHttpSettings:
+    """The `[rpc-http]` table: the RPC proxy."""
+
+    listen: str = ""  # host:port; empty = nowhere
+    certificate: str = ""
+    key: str = ""
+    arrays: tuple[str, ...] = ()  # by name; empty: all
+    server_names: bool = True
+    keytab: str = ""  # empty: nobody is asked at HTTP
+    connections_per_client: int = 512
+    timeout: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +297,7 @@ class Config:
     referral: ReferralSettings = ReferralSettings()
     retired: tuple[Retired, ...] = ()
     autodiscover: AutodiscoverSettings = AutodiscoverSettings()
+    rpc_http: RpcHttpSettings = RpcHttpSettings()
 
     def members(self, array: Array) -> tuple[Server, ...]:
         """The servers of the array's site that have the client-access role: computed, never stored."""

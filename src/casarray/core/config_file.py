@@ -22,6 +22,7 @@ from casarray.core.config import (
     KerberosSettings,
     ReferralSettings,
     Retired,
+    RpcHttpSettings,
     Server,
     Site,
 )
@@ -41,6 +42,7 @@ from casarray.core.config_keys import (
     TOP,
 )
 from casarray.core.config_referral import REFERRAL, RETIRED
+from casarray.core.config_rpc_http import RPC_HTTP
 from casarray.core.config_rules import Draft, check_rules, key_text
 from casarray.core.config_services import merge_services, nearest
 from casarray.core.config_table import Table
@@ -201,6 +203,7 @@ def _read_draft(raw: dict[str, Any], hostname: str, report: Report) -> Draft:
             draft.servers.append((path, Server(**values)))
     told = read_table(AUTODISCOVER, raw.get("autodiscover", {}), ("autodiscover",), report)
     draft.autodiscover = AutodiscoverSettings(**told)
+    draft.rpc_http = RpcHttpSettings(**read_table(RPC_HTTP, raw.get("rpc-http", {}), ("rpc-http",), report))
     draft.referral = ReferralSettings(**read_table(REFERRAL, raw.get("referral", {}), ("referral",), report))
     for path, table in each_table("retired", raw, report):
         if values := complete_table(RETIRED, table, path, report):

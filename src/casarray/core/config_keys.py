@@ -7,6 +7,7 @@ from casarray.core import config_values as read
 from casarray.core.config import Bind, Mode, Panic, ProbeKind, ReturnPath, UnreadableMapper
 from casarray.core.config_autodiscover import AUTODISCOVER
 from casarray.core.config_referral import REFERRAL, RETIRED
+from casarray.core.config_rpc_http import RPC_HTTP
 from casarray.core.config_table import Key, Table
 from casarray.core.kerberos.approach import KINDS
 from casarray.core.kerberos.encryption import WORDS
@@ -490,7 +491,21 @@ SERVER = Table(
     ),
 )
 
-TABLES = (GATEWAY, DIRECTORY, API, KERBEROS, SITE, ARRAY, HEALTH, SERVICE, SERVER, REFERRAL, RETIRED, AUTODISCOVER)
+TABLES = (
+    GATEWAY,
+    DIRECTORY,
+    API,
+    KERBEROS,
+    SITE,
+    ARRAY,
+    HEALTH,
+    SERVICE,
+    SERVER,
+    REFERRAL,
+    RETIRED,
+    AUTODISCOVER,
+    RPC_HTTP,
+)
 
 #: What may stand at the top of the file, and inside an array beside its keys.
 TOP: Mapping[str, Table] = {
@@ -504,5 +519,6 @@ TOP: Mapping[str, Table] = {
     "referral": REFERRAL,
     "retired": RETIRED,
     "autodiscover": AUTODISCOVER,
+    "rpc-http": RPC_HTTP,
 }
 IN_ARRAY: Mapping[str, Table] = {"health": HEALTH, "service": SERVICE}

@@ -18,6 +18,7 @@ from casarray.core.config import (
     ReferralSettings,
     Retired,
     ReturnPath,
+    RpcHttpSettings,
     Server,
     Site,
 )
@@ -42,6 +43,7 @@ class Draft:
     servers: list[tuple[Path, Server]] = field(default_factory=list)
     referral: ReferralSettings = field(default_factory=ReferralSettings)
     retired: list[tuple[Path, Retired]] = field(default_factory=list)
+    rpc_http: RpcHttpSettings = field(default_factory=RpcHttpSettings)
     autodiscover: AutodiscoverSettings = field(default_factory=AutodiscoverSettings)
     #: Every site that the file names, also those in which something else is wrong.
     site_names: frozenset[str] = frozenset()
@@ -59,6 +61,7 @@ class Draft:
             self.referral,
             tuple(one for _, one in self.retired),
             self.autodiscover,
+            self.rpc_http,
         )
 
 
@@ -68,6 +71,7 @@ def check_rules(draft: Draft, report: Report) -> None:
     _check_directory(draft.directory, report)
     _check_api(draft, report)
     _check_autodiscover(draft, report)
+    _check_rpc_http(draft, report)
     for kind, named in (("site", draft.sites), ("array", draft.arrays), ("server", draft.servers)):
         _check_names(kind, [(path, part.name) for path, part in named], report)
     _check_names("array's host name", [(path, a.fqdn) for path, a in draft.arrays], report, key="fqdn")
@@ -139,6 +143,28 @@ def _check_autodiscover(draft: Draft, report: Report) -> None:
         report.wrong(path, what, 'set directory.store to "embedded", or to domain controllers')
     if told.listen in (draft.gateway.metrics, draft.api.listen, told.redirect_listen):
         report.wrong(path, f"{told.listen} serves something else already", "write another address or port")
+
+
+def _check_rpc_http(draft: Draft, report: Report) -> None:
+    """Passwords and mail go through the RPC proxy: TLS, except where nobody can listen in."""
+    proxy, path = draft.rpc_http, ("rpc-http", "listen")
+    if bool(proxy.certificate) is not bool(proxy.key):
+        one, other = ("certificate", "key") if proxy.certificate else ("key", "certificate")
+        report.wrong(("rpc-http", one), f"there is no {other} to go with it", f"set rpc-http.{other} as well")
+    if proxy.listen and not proxy.certificate and not proxy.listen.startswith(("127.", "localhost:", "[::1]:")):
+        what = f"without a certificate, everybody on the way to {proxy.listen} could read along"
+        report.wrong(
+            path, what, "set rpc-http.certificate and rpc-http.key, or listen on 127.0.0.1 behind what has TLS"
+        )
+    if not draft.directory.is_file:
+        return  # its arrays are not known yet
+    known = {array.name.casefold() for _, array in draft.arrays}
+    for index, name in enumerate(proxy.arrays):
+        if name.casefold() not in known:
+            right = (
+                f"write names of arrays: {', '.join(show(array.name) for _, array in draft.arrays) or 'there is none'}"
+            )
+            report.wrong(("rpc-http", "arrays", index), f"there is no array {show(name)}", right)
 
 
 def _check_retired(draft: Draft, report: Report) -> None:
