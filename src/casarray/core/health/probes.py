@@ -8,6 +8,7 @@ from casarray.core.health.conversation import Answer, Dial, Steps
 from casarray.core.health.greetings import greeting
 from casarray.core.health.http import http
 from casarray.core.health.rpc import rpc
+from casarray.core.health.rpc_http import rpc_http
 from casarray.core.profiles import MAPPER_PORT
 
 
@@ -42,8 +43,8 @@ def conversation(target: Target, *, keep: bool = False) -> Steps:
     if service.probe in (ProbeKind.HTTP, ProbeKind.HTTPS):
         tls = service.probe is ProbeKind.HTTPS
         return http(service.port, service.path, service.status, host, tls=tls, keep=keep)
-    if service.probe is ProbeKind.TCP:
-        return tcp(service.port)
+    if service.probe in (ProbeKind.TCP, ProbeKind.RPC_HTTP):
+        return tcp(service.port) if service.probe is ProbeKind.TCP else rpc_http(service.port, host)
     return greeting(service.probe, service.port, host, keep=keep)
 
 
