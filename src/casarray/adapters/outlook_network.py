@@ -58,10 +58,11 @@ class OutlookNetwork:
             return Resolved((ip_address(name),))
         if outside:
             return await asyncio.to_thread(self._resolve_outside, name)
-        found = await asyncio.to_thread(host_dns.resolve, [name])
+        found, alias = await asyncio.gather(
+            asyncio.to_thread(host_dns.resolve, [name]), asyncio.to_thread(host_dns.canonical, [name])
+        )
         if not found:
             return Went(Way.UNKNOWN, "this machine's resolver finds no address")
-        alias = await asyncio.to_thread(host_dns.canonical, [name])
         return Resolved(found[name], alias.get(name, ""))
 
     def _resolve_outside(self, name: str) -> Resolved | Went:

@@ -285,7 +285,7 @@ def _tell(step: "Step") -> None:
         (f"{_ms(step.latency_ms):>9}  ", DIM),
         safe(f"{step.mechanism}: {step.text}" if step.mechanism else step.text),
     )
-    show(line)
+    console().print(line, soft_wrap=True)  # one line is one line, however wide the terminal is
 
 
 def _ms(latency: float) -> str:

@@ -1,0 +1,123 @@
+"""`casarray test outlook` from a client's host, through a real gateway whose kernel forwards."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from casarray.adapters.stores.opening import open_store
+from casarray.app.directory import DirectoryService
+from casarray.core.directory.model import ROLES, Account, Array, Copy, Database, Directory, Server
+from casarray.core.directory.model import Site as AdSite
+from casarray.lab.site import NetworkSite
+
+from .gateways import PROGRAM, QUICK, WHY_NOT, members, running
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))]
+
+NAME = "cas.lab.example"
+USER = "alice@lab.example"
+
+
+class DirectorySite(NetworkSite):
+    """Servers that answer by a directory: RFR names the array, and mailboxes are at home."""
+
+    @property
+    def store(self) -> str:
+        """Where it lies."""
+        return f"sqlite:{self.folder}/directory"
+
+    def fill(self) -> None:
+        """The site as its administrators know it."""
+        servers = [
+            Server(name, f"{name}.lab.example", "Lab", ROLES, addresses=tuple(map(ip_address, self.addresses(name))))
+            for name in self.names
+        ]
+
+        def everything(directory: Directory) -> Directory:
+            return directory.put(
+                AdSite("Lab"),
+                *servers,
+                Array("CAS", NAME, "Lab", tuple(map(ip_address, self.vips()))),
+                Database("DB1", "cas1", (Copy("cas1"),), NAME),
+                Account("alice", "DB1", USER, "Alice"),
+            )
+
+        store = open_store(self.store)
+        DirectoryService(store, "test").change(everything, "test", force=True)
+        store.close()
+
+    async def start_servers(self) -> None:
+        self.fill()
+        await super().start_servers()
+
+    async def _start(self, host: str, what: str, command: list[str]) -> "subprocess.Popen[Any]":
+        more = ["--directory", self.store] if what in self.names else []
+        return await super()._start(host, what, [*command, *more])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectorySite]:
+    built = DirectorySite(tmp_path_factory.mktemp("walk"), servers=("cas1", "cas2"), health=QUICK)
+    with running(built):
+        overlay = Path("/etc/netns") / built.host("clients").name
+        overlay.mkdir(parents=True, exist_ok=True)
+        (overlay / "hosts").write_text(f"127.0.0.1 localhost\n{built.vip} {NAME}\n")
+        (overlay / "resolv.conf").write_text("# nobody to ask\n")
+        try:
+            yield built
+        finally:
+            shutil.rmtree(overlay)
+
+
+def walk(site: DirectorySite, *words: str) -> tuple[int, list[dict[str, Any]]]:
+    """Run the command on the clients' host: exit code and steps."""
+    command = [PROGRAM, "test", "outlook", *words, "--no-autodiscover", "--store", site.store, "--json"]
+    done = site.host("clients").run(*command, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)["steps"]
+
+
+def short(steps: list[dict[str, Any]], server: str = "CAS") -> list[tuple[str, str]]:
+    return [(step["scenario"], step["trouble"] or step["result"]) for step in steps if step["server"] == server]
+
+
+MEMBER = [(name, "Success") for name in ("Endpoint mapper", "RFR", "NSPI", "EMSMDB connect", "EMSMDB logon")]
+
+
+def test_through_the_array_and_at_each_member_the_whole_way_is_open(site: DirectorySite) -> None:
+    code, steps = walk(site, USER, "--auth", "none", "--each-member")
+    assert code == 0, steps
+    before = [("Directory", "Success"), ("Name resolution (inside)", "Success")]
+    assert short(steps) == [*before, *MEMBER, ("Affinity", "Success")]
+    assert short(steps, "cas1") == short(steps, "cas2") == MEMBER
+    assert next(s["text"] for s in steps if s["scenario"] == "NSPI") == "opens the address book and finds alice (Alice)"
+
+
+def test_a_member_that_is_half_dead_is_named_while_the_array_goes_on_without_it(site: DirectorySite) -> None:
+    site.tell("cas2", "rpc refuse")
+    try:
+        for _ in range(150):
+            if not members(site)["cas2"].eligible:
+                break
+            site.host("clients").run("sleep", "0.1")
+        code, steps = walk(site, USER, "--auth", "none", "--each-member")
+    finally:
+        site.tell("cas2", "rpc normal")
+    assert code == 1
+    assert short(steps)[-1] == ("Affinity", "Success")
+    assert short(steps, "cas1") == MEMBER
+    assert short(steps, "cas2")[3:] == [("EMSMDB connect", "half-dead"), ("Comparison", "differs")]
+
+
+def test_a_person_reads_a_line_for_each_step(site: DirectorySite) -> None:
+    command = [PROGRAM, "test", "outlook", "--array", "CAS", "--store", site.store]
+    done = site.host("clients").run(*command)
+    lines = done.stdout.splitlines()
+    assert lines[1].split()[:5] == ["Success", "CAS", f"{site.vip}:135", "Endpoint", "mapper"]
+    assert lines[-1] == "6 steps; nothing failed"
