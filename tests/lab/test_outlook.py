@@ -41,6 +41,19 @@ async def test_a_client_goes_all_the_way_and_names_who_answered_on_each_port() -
     await server.close()
 
 
+async def test_a_client_that_logs_on_keeps_four_connections_and_opens_its_mailbox(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "s.jsonl", "server", member="cas1")
+    server = await _server(journal)
+    client = Outlook(7, HOST, epm_port=server.services["epm"].port, logs_on=True)
+    await client.open()
+    assert len(client.channels) == 4
+    assert client.connected()
+    client.close()
+    await server.close()
+    journal.close()
+    assert "EcDoRpcExt2" in [line.get("call") for line in _lines(tmp_path / "s.jsonl")]
+
+
 async def test_a_client_that_is_led_to_two_servers_notices_and_the_oracle_convicts(tmp_path: Path) -> None:
     """A mapper that names another server's port is what an array without affinity looks like."""
     one, two = await _server(), await _server(name="cas2")
@@ -150,6 +163,8 @@ async def test_the_program_reports_who_answered() -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["spread"] == {"cas1": 5}
+    assert 0 < report["connected_after"] <= 1
+    assert "all 5 connected after" in done.stderr
     assert report["members"]["user00003"]["rpc"] == "cas1"
 
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from casarray.core.errors import CasarrayError
-from casarray.lab import measure, measure_directory, measure_kerberos, measure_logins
+from casarray.lab import measure, measure_directory, measure_kerberos, measure_logins, measure_outlooks
 from casarray.lab.demo import until_signal
 from casarray.lab.figure import Figure
 from casarray.lab.netns import missing, sweep
@@ -43,6 +43,7 @@ MEASURES: Mapping[str, Callable[[Path, int], Awaitable[list[Figure]]]] = {
     "spn-audit": measure_kerberos.audit,
     "roll": measure_kerberos.roll,
     "logins": measure_logins.logins,
+    "outlooks": measure_outlooks.outlooks,
 }
 
 

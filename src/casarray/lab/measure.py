@@ -40,7 +40,8 @@ def knocks(site: NetworkSite, count: int = 64, first: int = 1) -> list[Knock]:
     return [Knock(site.plan.vip, ports.rpc, n, site.plan.client(n)) for n in range(first, first + count)]
 
 
-async def _ready(site: NetworkSite) -> None:
+async def ready(site: NetworkSite) -> None:
+    """Start the gateway, and wait until every member is well."""
     await site.start_gateway()
     for name in site.names:
         await Faults(site).until_state(name, True, patience=60)
@@ -51,7 +52,7 @@ async def killed(folder: Path, runs: int) -> list[Figure]:
     times = []
     # Each server falls twice at most: three times within a minute, and it would be held down.
     async with NetworkSite(folder, servers=SIX) as site:
-        await _ready(site)
+        await ready(site)
         faults = Faults(site)
         for run in range(runs):
             name = site.names[run % len(site.names)]
@@ -70,7 +71,7 @@ async def hung(folder: Path, runs: int, name: str, goal: float, **health: str) -
     """A service accepts connections and never answers; when its clients are answered by another. ``goal`` in ms."""
     times = []
     async with NetworkSite(folder, servers=SIX, health=health) as site:
-        await _ready(site)
+        await ready(site)
         faults = Faults(site)
         for run in range(runs):
             server = site.names[run % len(site.names)]
@@ -102,7 +103,7 @@ async def idle(folder: Path, runs: int) -> list[Figure]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     last, got = [], []
     async with NetworkSite(folder, servers=("cas1", "cas2")) as site:
-        await _ready(site)
+        await ready(site)
         faults = Faults(site)
         for run in range(min(runs, 4)):
             name = site.names[run % 2]
@@ -150,11 +151,11 @@ async def million(folder: Path, runs: int) -> list[Figure]:
     """A gateway with a million pins: from the verdict to the kernel, and the memory it takes."""
     health = {"rise": "1", "hold": '"0s"'}  # so that they come back soon
     async with NetworkSite(folder, servers=("cas1", "cas2", "cas3", "cas4"), health=health) as site:
-        await _ready(site)
+        await ready(site)
         empty = resident(site)
         await site.stop_gateway()
         seconds = load_pins(site, PINS)
-        await _ready(site)
+        await ready(site)
         since = time.monotonic()
         times = await _verdicts(site, max(12, 9 * runs))
         await asyncio.sleep(max(0.0, 75 - (time.monotonic() - since)))
@@ -224,11 +225,11 @@ async def mapper(folder: Path, runs: int) -> list[Figure]:
     gateway is what is measured.
     """
     async with NetworkSite(folder, servers=("cas1", "cas2")) as site:
-        await _ready(site)
+        await ready(site)
         assert site.gateway is not None
-        _pin_to(0, site.gateway.pid)
+        pin_to(0, site.gateway.pid)
         for server in site.servers.values():
-            _pin_to(1, server.pid)
+            pin_to(1, server.pid)
         direct, through, cpu = [], [], []
         for _ in range(max(3, runs // 4)):
             direct.append((await _mapping(site, site.plan.server(0), "--whole")).per_second)
@@ -295,13 +296,13 @@ async def _mapping(site: NetworkSite, address: str, *more: str, seconds: float =
         process = site.host("clients").spawn(
             *command, "--seconds", str(seconds), *more, stdout=stdout, env={"PYTHONPATH": str(here())}
         )
-        _pin_to(1, process.pid)
+        pin_to(1, process.pid)
         await asyncio.to_thread(process.wait, 60)
     said = json.loads(out.read_text().splitlines()[-1])
     return Requests(said["calls"] / said["seconds"], said["errors"], Counter(dict(said["latency"])))
 
 
-def _pin_to(core: int, pid: int) -> None:
+def pin_to(core: int, pid: int) -> None:
     """All threads of a process to one core, and those it starts later."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), {core})

@@ -2,7 +2,8 @@
 
 It resolves nothing. It asks the endpoint mapper at the address it was given (135), then RFR and NSPI, then opens its
 mailbox, and keeps several connections: the address book, the mailbox, and a second mailbox connection of the same
-association group on which it shows the handle of the first. Every server on the way learns the client's name, and every
+association group on which it shows the handle of the first. One that logs on keeps its referral connection as well,
+four in all, and opens its mailbox's store in the session. Every server on the way learns the client's name, and every
 answer that names a server is noted in the journal. A connection that is lost makes the client start over.
 
     python -m casarray.lab.outlook --vip 10.11.0.100 --clients 100 --sources 10.32.0.0/16 --seconds 10
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -27,6 +29,14 @@ import uvloop
 from casarray.core.dcerpc.association import CONTEXT_MISMATCH, Reply
 from casarray.core.dcerpc.interfaces import emsmdb, epm, nspi, rfr
 from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
+from casarray.core.dcerpc.interfaces.emsmdb_rops import (
+    EcDoRpcExt2,
+    EcDoRpcExt2Reply,
+    LogonSuccess,
+    RopLogon,
+    read_replies,
+    request_octets,
+)
 from casarray.core.dcerpc.interfaces.epm import EPM
 from casarray.core.dcerpc.interfaces.nspi import NSPI
 from casarray.core.dcerpc.interfaces.rfr import RFR
@@ -79,6 +89,7 @@ class Outlook:
     epm_port: int = 135
     patience: float = 5.0  # seconds for a connection, and for each answer
     idle: bool = False  # says nothing after it has opened its connections
+    logs_on: bool = False  # opens the mailbox's store, and keeps the referral connection
     members: dict[str, str] = field(default_factory=dict)  # service -> the member that answered there
     ports: dict[str, int] = field(default_factory=dict)  # service -> the port the mapper named
     losses: list[Loss] = field(default_factory=list)
@@ -143,7 +154,7 @@ class Outlook:
             channel.close(hard=True)
 
     async def _ask_referral(self) -> None:
-        channel = await self._channel(self.ports["rfr"], RFR)
+        channel = await self._channel(self.ports["rfr"], RFR, keep=self.logs_on)
         try:
             asked = rfr.RfrGetNewDsa(user_dn(self.name)).encode()
             answer = await self._call(channel, RFR, rfr.Opnum.GET_NEW_DSA, asked)
@@ -152,7 +163,8 @@ class Outlook:
             self._names[server_guid(fqdn)] = member
             self._answered("rfr", member, "RfrGetNewDSA")
         finally:
-            channel.close(hard=True)
+            if not self.logs_on:
+                channel.close(hard=True)
 
     async def _open_book(self) -> None:
         channel = await self._channel(self.ports["ab"], NSPI, keep=True)
@@ -169,6 +181,17 @@ class Outlook:
         self._answered("rpc", reply.display_name or "", "EcDoConnectEx")
         second = await self._channel(self.ports["rpc"], EMSMDB, group_id=channel.rpc.group_id, keep=True)
         await self._show_handle(second)
+        if self.logs_on:
+            await self._log_on(channel)
+
+    async def _log_on(self, channel: Channel) -> None:
+        """Open the mailbox's store within the session."""
+        rops = request_octets((RopLogon(user_dn(self.name)),))
+        answer = await self._call(channel, EMSMDB, emsmdb.Opnum.RPC_EXT, EcDoRpcExt2(self._session, rops).encode())
+        reply = EcDoRpcExt2Reply.decode(answer.stub, answer.order, answer.ndr64)
+        opened, _ = read_replies(reply.rops)
+        if not (opened and isinstance(opened[0], LogonSuccess)):
+            raise Unavailable(f"the mailbox is not here: {opened or hex(reply.result)}")
 
     async def _show_handle(self, channel: Channel) -> None:
         """Show the mailbox session's handle: only the server that issued it takes it."""
@@ -372,16 +395,28 @@ async def _run(arguments: argparse.Namespace) -> int:
         idle=arguments.idle,
         epm_port=arguments.port,
         patience=arguments.timeout,
+        logs_on=arguments.log_on,
     )
+    began, over = time.monotonic(), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
     people.start(arguments.interval)
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.sleep(arguments.seconds)
+    took = None
+    with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+        async with asyncio.timeout(arguments.seconds):
+            if await people.all_connected(arguments.seconds):
+                took = time.monotonic() - began
+                print(f"all {arguments.clients} connected after {took:.2f} s", file=sys.stderr, flush=True)
+            await over.wait()
+    returns = [back for client in people.clients for back in client.returns]
     report = {
         "clients": len(people.clients),
         "connected": sum(client.connected() for client in people.clients),
         "spread": people.spread,
         "astray": [client.name for client in people.clients if "+" in client.member],
-        "returns": sum(len(client.returns) for client in people.clients),
+        "connected_after": took,
+        "returns": len(returns),
+        "slowest_return": max((back.back_at - back.lost_at for back in returns), default=None),
+        "last_back_at": max((back.back_at for back in returns), default=None),
         "failures": dict(sum((client.failures for client in people.clients), Counter())),
         "mismatches": sum(client.mismatches for client in people.clients),
     }
@@ -402,9 +437,10 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=135, help="of the endpoint mapper")
     parser.add_argument("--clients", type=int, default=1)
     parser.add_argument("--idle", type=int, default=0, help="how many of them say nothing once connected")
+    parser.add_argument("--log-on", action="store_true", help="open the mailbox's store; four connections each")
     parser.add_argument("--sources", help="a net of addresses this host has, one for each client")
     parser.add_argument("--first", type=int, default=1, help="the first client's number, which also picks its address")
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long they live; SIGTERM ends it before")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between two calls")
     parser.add_argument("--timeout", type=float, default=5.0)
     parser.add_argument("--journal", type=Path)
