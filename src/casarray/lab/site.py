@@ -123,6 +123,7 @@ class Site(ABC):
         self.names = tuple(servers)
         self.ports = ports or Ports()
         self.wanted = Wanted(**wanted)
+        self.server_options: tuple[str, ...] = ()  # what else every server is started with
         self.servers: dict[str, subprocess.Popen[Any]] = {}
         self.gateway: subprocess.Popen[Any] | None = None
         self.journal = Journal(folder / "faults.jsonl", "fault")
@@ -230,6 +231,7 @@ class Site(ABC):
             command += ["--address", address]
         for service in ("epm", "ab", "rpc"):
             command += [f"--{service}-port", str(getattr(self.ports, service))]
+        command += self.server_options
         command += ["--journal", str(self.folder / f"{name}.jsonl"), "--control", str(self.folder / f"{name}.sock")]
         self.servers[name] = await self._start(name, name, command)
 

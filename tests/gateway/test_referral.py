@@ -1,0 +1,383 @@
+"""`casarray referral` as a program, and the lab's servers by a directory: asked by impacket and by our own client,
+directly and through an array."""
+
+import asyncio
+import json
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from impacket.dcerpc.v5 import epm as impacket_epm
+from impacket.dcerpc.v5 import nspi as impacket_nspi
+from impacket.dcerpc.v5 import oxabref, transport
+from impacket.uuid import uuidtup_to_bin
+
+from casarray.adapters.stores.sqlite_directory import SqliteDirectory
+from casarray.app.stores import Note
+from casarray.core.dcerpc.interfaces import emsmdb, epm, rfr
+from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
+from casarray.core.dcerpc.interfaces.emsmdb_rops import (
+    EcDoRpcExt2,
+    EcDoRpcExt2Reply,
+    LogonRedirect,
+    LogonSuccess,
+    RopLogon,
+    read_replies,
+    request_octets,
+)
+from casarray.core.dcerpc.interfaces.epm import EPM
+from casarray.core.dcerpc.interfaces.rfr import RFR
+from casarray.core.dcerpc.syntax import Syntax
+from casarray.core.dcerpc.tower import Tower
+from casarray.core.directory.changes import difference
+from casarray.core.directory.legacy_dn import of_account, of_server
+from casarray.core.directory.model import (
+    MAILBOX,
+    Account,
+    Array,
+    Copy,
+    Database,
+    Directory,
+    Server,
+    Site,
+    Subnet,
+)
+from casarray.core.referral.address_book import server_guid
+from casarray.lab.channel import Channel
+from casarray.lab.site import LoopbackSite, free_port
+
+from .gateways import PROGRAM, QUICK, eventually
+
+RFR_UUID = ("1544f5e0-613c-11d1-93df-00c04fd7bd09", "1.0")
+NSPI_UUID = ("f5cc5a18-4264-101a-8c59-08002b2f8426", "56.0")
+CAS, FAR = "cas.lab.example", "far.lab.example"
+
+
+def organisation(site: LoopbackSite) -> Directory:
+    """Two sites; alice and bob are at home in the one with the gateway, carol in the other."""
+    servers = [
+        Server(name, f"{name}.lab.example", "Lab", addresses=tuple(map(ip_address, site.addresses(name))))
+        for name in site.names
+    ]
+    return Directory("Lab").put(
+        Site("Lab"),
+        Site("Far"),
+        Subnet(ip_network(f"{site.net}.0.0/16"), "Lab"),
+        *servers,
+        Server("mbx1", "mbx1.lab.example", "Lab", (MAILBOX,), None),
+        Server("mbx2", "mbx2.lab.example", "Far", (MAILBOX,), None),
+        Array("CAS", CAS, "Lab", (ip_address(site.vip),)),
+        Array("FAR", FAR, "Far"),
+        Database("DB1", "mbx1", (Copy("mbx1"),), "old1.lab.example"),  # which nobody has corrected
+        Database("DB2", "mbx2", (Copy("mbx2"),), FAR),
+        Account("alice", "DB1", "alice@lab.example", "Alice"),
+        Account("bob", "DB1", "bob@lab.example", "Bob"),
+        Account("carol", "DB2", "carol@lab.example", "Carol"),
+    )
+
+
+@dataclass(slots=True)
+class Place:
+    """The array with its servers, and where the referral is to stand in for two servers that are gone."""
+
+    site: LoopbackSite
+    directory: Directory
+    folder: Path
+    ports: dict[str, int]
+    old: tuple[str, str]
+
+    def dn(self, user: str) -> str:
+        return of_account(self.directory, self.directory.accounts[user])
+
+    @property
+    def config(self) -> str:
+        return str(self.folder / "referral.toml")
+
+    def write(self, **more: str) -> None:
+        """The referral's configuration."""
+        keys = {f"{name}_port": str(port) for name, port in self.ports.items()} | {"anonymous": '"everything"'} | more
+        text = f'[gateway]\nname = "gw1"\nstate = "{self.folder}/referral"\nmetrics = ""\n'
+        text += f'[directory]\nstore = "sqlite:{self.folder}/directory"\n[referral]\n'
+        text += "".join(f"{key} = {value}\n" for key, value in keys.items())
+        for number, address in enumerate(self.old, 1):
+            text += f'[[retired]]\nname = "old{number}.lab.example"\naddresses = ["{address}"]\n'
+        Path(self.config).write_text(text)
+
+    def report(self) -> Any:
+        """What `casarray referral report` tells."""
+        done = subprocess.run(
+            [PROGRAM, "referral", "report", "--json", "-c", self.config], capture_output=True, check=True, timeout=30
+        )
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("referral")
+    site = LoopbackSite(folder, servers=("cas1", "cas2"), health=QUICK)
+    directory = organisation(site)
+    (folder / "directory").mkdir()
+    store = SqliteDirectory(str(folder / "directory"))
+    # What names a server that is gone breaks a rule of ours: real directories do.
+    store.change(store.read(), difference(Directory(), directory), Note("test", "made"))
+    store.close()
+    led = directory.put(replace(directory.databases["db1"], rpc_client_access_server=CAS))
+    (folder / "led").mkdir()
+    told = SqliteDirectory(str(folder / "led"))
+    told.change(told.read(), difference(Directory(), led), Note("test", "made"))
+    told.close()
+    site.server_options = ("--directory", f"sqlite:{folder}/led")
+    ports = {"mapper": free_port(23135), "book": free_port(23500), "mailbox": free_port(23600)}
+    made = Place(site, directory, folder, ports, (f"{site.net}.2.1", f"{site.net}.2.2"))
+    made.write()
+
+    async def start() -> None:
+        await site.__aenter__()
+        await site.start_gateway()
+
+    try:
+        asyncio.run(start())
+        yield made
+    finally:
+        site.close()
+
+
+@contextmanager
+def referring(place: Place) -> Iterator["subprocess.Popen[str]"]:
+    """The program; ended by SIGTERM with 0 if it still runs then."""
+    command = [PROGRAM, "referral", "run", "-c", place.config]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n", process.communicate(timeout=5)[1]
+            yield process
+        finally:
+            running = process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate(timeout=15)[1]
+            assert not running or process.returncode == 0, said
+            assert "Traceback" not in said, said
+
+
+def impacket(host: str, port: int, uuid: tuple[str, str] | None = None) -> Any:
+    rpc = transport.DCERPCTransportFactory(f"ncacn_ip_tcp:{host}[{port}]")
+    rpc.set_connect_timeout(5)
+    dce = rpc.get_dce_rpc()
+    dce.connect()
+    if uuid is not None:
+        dce.bind(uuidtup_to_bin(uuid))
+    return dce
+
+
+async def in_a_thread(work: Callable[[], Any]) -> Any:
+    return await asyncio.wait_for(asyncio.to_thread(work), 20)
+
+
+def mapped(host: str, port: int, uuid: tuple[str, str]) -> int:
+    """The port that the endpoint mapper there tells; it must say its own address."""
+    dce = impacket(host, port)
+    found = impacket_epm.hept_map(host, uuidtup_to_bin(uuid), protocol="ncacn_ip_tcp", dce=dce)
+    dce.disconnect()
+    address, _, told = found.removeprefix("ncacn_ip_tcp:").removesuffix("]").partition("[")
+    assert address == host
+    return int(told)
+
+
+def referred(place: Place, host: str, port: int, server: str) -> tuple[str, str]:
+    """What RFR there tells alice, by impacket: her address book's server, and the host behind a server's DN."""
+    dce = impacket(host, mapped(host, port, RFR_UUID), RFR_UUID)
+    book = oxabref.hRfrGetNewDSA(dce, place.dn("alice"))["ppszServer"]
+    dn = f"/o=Lab/ou={place.directory.admin_group}/cn=Configuration/cn=Servers/cn={server}\0"
+    host_name = oxabref.hRfrGetFQDNFromServerDN(dce, dn)["ppszServerFQDN"]
+    dce.disconnect()
+    return book.rstrip("\0"), host_name.rstrip("\0")
+
+
+def looked_up(host: str, port: int) -> tuple[Any, bytes]:
+    """The address book there, by impacket: the list of books, everybody's account, and whom two names mean."""
+    dce = impacket(host, mapped(host, port, NSPI_UUID), NSPI_UUID)
+    bound = impacket_nspi.hNspiBind(dce)
+    handle = bound["contextHandle"]
+    tables = impacket_nspi.hNspiGetSpecialTable(dce, handle)["ppRows"]["aRow"]
+    columns = [0x3A00001F, 0x39FE001F]
+    rows = impacket_nspi.hNspiQueryRows(dce, handle, pPropTags=columns)["ppRows"]["aRow"]
+    people = [impacket_nspi.simplifyPropertyRow(row) for row in rows]
+    meant = impacket_nspi.hNspiResolveNamesW(dce, handle, pPropTags=columns, paStr=["bo", "nobody"])
+    impacket_nspi.hNspiUnbind(dce, handle)
+    dce.disconnect()
+    found = {
+        "books": len(tables),
+        "people": [person[0x3A00001F].rstrip("\0") for person in people],
+        "resolved": [
+            number["Data"] if hasattr(number, "fields") else number for number in meant["ppMIds"]["aulPropTag"]
+        ],
+    }
+    return found, bound["pServerGuid"]
+
+
+EVERYBODY = {"books": 1, "people": ["alice", "bob", "carol"], "resolved": [2, 0]}
+
+
+async def test_impacket_is_led_to_the_array_by_a_retired_name(place: Place) -> None:
+    with referring(place):
+        told = await in_a_thread(lambda: referred(place, place.old[0], place.ports["mapper"], "old1"))
+    assert told == (CAS, CAS)
+
+
+async def test_impacket_looks_into_the_address_book_behind_a_retired_name(place: Place) -> None:
+    with referring(place):
+        found, guid = await in_a_thread(lambda: looked_up(place.old[1], place.ports["mapper"]))
+    assert found == EVERYBODY
+    assert guid == server_guid("old2.lab.example").bytes_le
+
+
+async def test_impacket_is_referred_and_looks_people_up_through_the_array(place: Place) -> None:
+    vip, port = place.site.vip, place.site.ports.epm
+    told = await eventually(lambda: in_a_thread(lambda: referred(place, vip, port, "cas2")))
+    assert told == (CAS, "cas2.lab.example")
+    found, guid = await in_a_thread(lambda: looked_up(vip, port))
+    assert found == EVERYBODY
+    assert guid in [server_guid(f"{name}.lab.example").bytes_le for name in place.site.names]
+
+
+async def port_of(host: str, port: int, interface: Syntax, source: str) -> int:
+    opened = await Channel.open(host, port, source, 5.0)
+    await opened.bind(EPM)
+    answer = await opened.call(EPM, epm.EPT_MAP, epm.EptMap(Tower.tcp(interface)).encode())
+    opened.close()
+    (tower,) = epm.EptMapReply.decode(answer.stub).towers
+    assert tower.port is not None
+    return tower.port
+
+
+@asynccontextmanager
+async def bound(host: str, port: int, interface: Syntax, source: str) -> AsyncIterator[Channel]:
+    """A connection to an interface, by way of the endpoint mapper there."""
+    opened = await Channel.open(host, await port_of(host, port, interface, source), source, 5.0)
+    try:
+        await opened.bind(interface)
+        yield opened
+    finally:
+        opened.close()
+
+
+async def logged_on(place: Place, host: str, port: int, user: str, source: str) -> Any:
+    """What the server there answers to a user who logs on to his mailbox."""
+    async with bound(host, port, EMSMDB, source) as opened:
+        answer = await opened.call(EMSMDB, emsmdb.Opnum.CONNECT, emsmdb.EcDoConnectEx(place.dn(user)).encode())
+        session = emsmdb.EcDoConnectExReply.decode(answer.stub).session
+        asked = EcDoRpcExt2(session, request_octets([RopLogon(place.dn(user))])).encode()
+        answer = await opened.call(EMSMDB, emsmdb.Opnum.RPC_EXT, asked)
+        (reply,), _ = read_replies(EcDoRpcExt2Reply.decode(answer.stub).rops)
+        return reply
+
+
+async def host_behind(host: str, port: int, dn: str, source: str) -> str | None:
+    async with bound(host, port, RFR, source) as opened:
+        asked = rfr.RfrGetFqdnFromServerDn(dn).encode()
+        answer = await opened.call(RFR, rfr.Opnum.GET_FQDN_FROM_SERVER_DN, asked)
+        return rfr.RfrGetFqdnFromServerDnReply.decode(answer.stub).fqdn
+
+
+async def test_an_old_profile_is_led_from_the_retired_name_into_its_mailbox_behind_the_array(place: Place) -> None:
+    source, old, mapper = f"{place.site.net}.32.1", place.old[0], place.ports["mapper"]
+    with referring(place):
+        led = await logged_on(place, old, mapper, "alice", source)
+        assert led == LogonRedirect(of_server(place.directory, place.directory.arrays["cas"]))
+        assert await host_behind(old, mapper, led.server_dn, source) == CAS
+    vip, port = place.site.vip, place.site.ports.epm
+    opened = await eventually(lambda: logged_on(place, vip, port, "alice", source))
+    assert isinstance(opened, LogonSuccess)
+
+
+async def test_a_mailbox_of_another_site_is_not_opened_by_the_array(place: Place) -> None:
+    vip, port = place.site.vip, place.site.ports.epm
+    led = await eventually(lambda: logged_on(place, vip, port, "carol", f"{place.site.net}.32.9"))
+    assert led == LogonRedirect(of_server(place.directory, place.directory.arrays["far"]))
+
+
+async def test_the_report_says_who_came_by_which_name_and_survives_a_kill(place: Place) -> None:
+    net, mapper = place.site.net, place.ports["mapper"]
+    before = {
+        tuple(visit[key] for key in ("user", "client", "name")): visit["count"] for visit in place.report()["visits"]
+    }
+    came = [("alice", f"{net}.33.1", 0), ("bob", f"{net}.33.2", 0), ("carol", f"{net}.33.3", 1)]
+    with referring(place) as process:
+        for user, source, number in (*came, came[0]):
+            assert isinstance(await logged_on(place, place.old[number], mapper, user, source), LogonRedirect)
+
+        def counts() -> dict[tuple[str, ...], int]:
+            lines = place.report()["visits"]
+            found = {tuple(visit[key] for key in ("user", "client", "name")): visit["count"] for visit in lines}
+            return {line: count - before.get(line, 0) for line, count in found.items() if count != before.get(line)}
+
+        wanted = {
+            ("alice", f"{net}.33.1", "old1"): 2,
+            ("bob", f"{net}.33.2", "old1"): 1,
+            ("carol", f"{net}.33.3", "old2"): 1,
+        }
+
+        async def told() -> None:
+            assert await asyncio.to_thread(counts) == wanted
+
+        await eventually(told, 15)
+        process.kill()
+        process.wait()
+    with referring(place):
+        await logged_on(place, place.old[0], mapper, "bob", f"{net}.33.2")
+    assert counts() == wanted | {("bob", f"{net}.33.2", "old1"): 2}
+    names = {line["name"]: line for line in place.report()["names"]}
+    assert names["old2"]["users"] >= 1
+
+
+async def test_what_the_directory_says_now_is_what_clients_are_told(place: Place) -> None:
+    source, mapper = f"{place.site.net}.34.1", place.ports["mapper"]
+    store = SqliteDirectory(str(place.folder / "directory"))
+    try:
+        with referring(place):
+            moved = place.directory.put(replace(place.directory.accounts["bob"], database="DB2"))
+            changes = difference(place.directory, moved)
+            store.change(store.read(), changes, Note("test", "moved"))
+
+            async def led() -> None:
+                answer = await logged_on(place, place.old[0], mapper, "bob", source)
+                assert answer == LogonRedirect(of_server(place.directory, place.directory.arrays["far"]))
+
+            await eventually(led, 15)
+    finally:
+        store.change(store.read(), difference(moved, place.directory), Note("test", "moved back"))
+        store.close()
+
+
+async def test_a_configuration_that_is_read_again_is_in_force_and_a_wrong_one_is_not(place: Place) -> None:
+    mapper, source = place.ports["mapper"], f"{place.site.net}.34.2"
+    with referring(place) as process:
+        try:
+            place.write(anonymous='"nothing"')
+            process.send_signal(signal.SIGHUP)
+
+            async def refused() -> None:
+                with pytest.raises(Exception, match="00000005"):
+                    await host_behind(place.old[0], mapper, "/o=Lab/cn=Servers/cn=old1", source)
+
+            await eventually(refused, 15)
+            place.write(mapper_port="0")
+            process.send_signal(signal.SIGHUP)
+            await eventually(refused)
+        finally:
+            place.write()
+
+
+def test_a_second_referral_on_the_same_state_is_refused(place: Place) -> None:
+    with referring(place):
+        done = subprocess.run(
+            [PROGRAM, "referral", "run", "-c", place.config], capture_output=True, text=True, check=False, timeout=30
+        )
+    assert done.returncode == 1
+    assert "another casarray referral" in done.stderr
