@@ -20,12 +20,11 @@ import pytest
 from casarray.adapters.outlook_network import OutlookNetwork
 from casarray.app.connectivity import perform
 from casarray.core.autodiscover.response import EXCH, EXPR, Protocol, Response, Settings, User, write_response
-from casarray.core.directory.model import Account, Array, Copy, Database, Directory, Server, Site
+from casarray.core.directory.model import ROLES, Account, Array, Copy, Database, Directory, Server, Site
 from casarray.core.outlook.asking import Resolved, Way, Went
 from casarray.core.outlook.planning import plan_of
 from casarray.core.outlook.verdicts import Result, Step, Trouble
 from casarray.core.outlook.wish import Depth, Means, Wish
-from casarray.lab.exchange import Exchange, Simulated
 from casarray.lab.server import Behaviour, LabServer
 
 NAME = "cas.lab.example"
@@ -34,18 +33,6 @@ MEMBERS = {"cas1": "127.66.0.21", "cas2": "127.66.0.22"}
 USER = "user00007"
 WEB = "127.66.0.40"
 EPM, AB, RPC = 10135, 15000, 15001  # static, as members behind a plain balancer have to have them
-
-
-class OfArray(Simulated):
-    """A member of an array: whoever asks for a name is told the array's."""
-
-    def address_book(self, user_dn: str, asker: object) -> str | None:  # noqa: ARG002 - as all guides
-        """The array's."""
-        return NAME
-
-    def fqdn_of(self, server_dn: str, asker: object) -> str | None:  # noqa: ARG002 - as all guides
-        """The array's."""
-        return NAME
 
 
 class Named(OutlookNetwork):
@@ -69,7 +56,10 @@ class Named(OutlookNetwork):
 
 
 def directory(rpc_server: str = NAME, vip: str = VIP) -> Directory:
-    servers = [Server(name, f"{name}.lab.example", "Lab", addresses=(ip_address(a),)) for name, a in MEMBERS.items()]
+    servers = [
+        Server(name, f"{name}.lab.example", "Lab", ROLES, addresses=(ip_address(address),))
+        for name, address in MEMBERS.items()
+    ]
     return Directory(organization="Lab").put(
         Site("Lab"),
         *servers,
@@ -80,13 +70,12 @@ def directory(rpc_server: str = NAME, vip: str = VIP) -> Directory:
 
 
 @asynccontextmanager
-async def members(*names: str, array_name: bool = True, tower: str = "") -> AsyncIterator[list[LabServer]]:
-    """Lab servers on their addresses, each as a member that knows its array's name."""
-    servers = []
+async def members(*names: str, rpc_server: str = NAME, tower: str = "") -> AsyncIterator[list[LabServer]]:
+    """Lab servers on their addresses, which answer by the directory."""
+    known, servers = directory(rpc_server), []
     for name in names or MEMBERS:
-        server = LabServer(name, [MEMBERS[name]], {"epm": EPM, "ab": AB, "rpc": RPC})
-        guide = OfArray(name, f"{name}.lab.example") if array_name else None
-        server.exchange = Exchange(name, "lab.example", IPv4Address(tower or MEMBERS[name]), guide=guide)
+        server = LabServer(name, [MEMBERS[name]], {"epm": EPM, "ab": AB, "rpc": RPC}, directory=lambda: known)
+        server.exchange.address = IPv4Address(tower or MEMBERS[name])
         await server.start()
         servers.append(server)
     try:
@@ -145,7 +134,7 @@ async def test_a_self_test_logs_nobody_on_and_leaves_nothing_open() -> None:
 
 
 async def test_rfr_that_tells_the_member_itself_stops_the_walk_there() -> None:
-    async with members("cas1", array_name=False):
+    async with members("cas1", rpc_server="cas1.lab.example"):
         steps = await walk(Wish(user=USER), vip=MEMBERS["cas1"])
     assert (steps[-1].scenario, steps[-1].trouble) == ("RFR", Trouble.RFR_NAME)
     assert "RFR names cas1.lab.example" in steps[-1].text
@@ -248,7 +237,7 @@ async def test_a_balancer_without_affinity_on_135_shows_by_the_addresses_in_towe
             steps = await walk(Wish(depth=Depth.SELF))
     assert Trouble.TOWER_ADDRESS in {step.trouble for step in steps}
     assert steps[-1].trouble is Trouble.AFFINITY, short(steps)
-    assert "135 was answered by" in steps[-1].text
+    assert "135 was answered by cas1 (127.66.0.21), then by cas2 (127.66.0.22)" in steps[-1].text
 
 
 # Certificates and names of the outside.

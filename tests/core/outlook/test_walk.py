@@ -310,6 +310,23 @@ def test_dynamic_ports_of_another_member_are_broken_affinity_between_135_and_the
     assert "135 said EMSMDB on 5001, RFR on 5000, NSPI on 5000, then EMSMDB on 6007" in text
 
 
+def test_a_balancer_that_is_sticky_for_each_port_by_itself_is_found_by_what_members_say_of_themselves() -> None:
+    """Nothing shows on the way: 135 always leads to cas1, the other ports always to cas2."""
+
+    class PortByPort(Balancer):
+        def server(self, port: int) -> Server:
+            return self.servers[0 if port == 135 else 1]
+
+    servers = Server("cas1", tower="10.12.0.21"), Server("cas2", tower="10.12.0.22")
+    known = (("10.12.0.21", "cas1"), ("10.12.0.22", "cas2"))
+    hosts = {address: Balancer([server]) for (address, _), server in zip(known, servers, strict=True)}
+    site = Site(hosts | {str(VIP): PortByPort(servers)})
+    each = tuple(to_array(server=name, host=host, own_addresses=(host,), through_array=False) for host, name in known)
+    step, trouble, text = last(site.walk(plan(members=each, known=known)))
+    assert (step, trouble) == ("Affinity", "affinity")
+    assert "135 was answered by cas1, the address book by cas2" in text
+
+
 # Members.
 
 

@@ -33,6 +33,7 @@ class Journey:
     logon: str = "negotiate"  # kerberos, ntlm, negotiate; none: without
     mapper_port: int = MAPPER_PORT
     proxy: str = ""  # RPC over HTTP by way of this proxy
+    known: tuple[tuple[str, str], ...] = ()  # addresses of members, and whose they are
     database: str = ""  # the database that names the host, if it is one that nobody knows
 
     def target(self, service_class: str) -> str:

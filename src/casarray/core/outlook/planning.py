@@ -72,7 +72,8 @@ def _of_array(directory: Directory, wish: Wish, account: Account | None, box: Ma
         known_or_named = known is not None or bool(wish.array)
         return replace(plan, told_known=known_or_named, proxy=wish.proxy, mapper_port=wish.mapper_port)
     dn = legacy_dn.of_server(directory, array)
-    journey = _journey(wish, array.name, box, array.fqdn, dn)
+    mapped = tuple((str(a), server.name) for server in members(directory, array) for a in server.addresses)
+    journey = replace(_journey(wish, array.name, box, array.fqdn, dn), known=mapped)
     chosen = _members(directory, wish, array)
     proxy = wish.proxy or next(iter(published(array)), "")
     return Plan(
@@ -87,6 +88,7 @@ def _of_array(directory: Directory, wish: Wish, account: Account | None, box: Ma
         told_known=not name or by_fqdn(directory, name) is not None,
         proxy=proxy,
         mapper_port=wish.mapper_port,
+        known=mapped,
     )
 
 

@@ -249,8 +249,13 @@ class _RpcWalk:
                 before, after = (", ".join(f"{name} on {port}" for name, port in one) for one in (first[0], now))
                 return f"135 said {before}, then {after or 'nothing'}"
             if tower != first[1]:
-                return f"135 was answered by {first[1]}, then by {tower}"
+                return f"135 was answered by {self._whose(first[1])}, then by {self._whose(tower)}"
         return ""
+
+    def _whose(self, address: str) -> str:
+        """A member's name and address, if it is one's."""
+        name = dict(self._journey.known).get(address, "")
+        return f"{name} ({address})" if name else address
 
     # The services.
 

@@ -47,6 +47,7 @@ class Plan:
     http: bool = False  # RPC over HTTP instead of TCP
     proxy: str = ""  # its proxy, unless Autodiscover names another
     mapper_port: int = MAPPER_PORT
+    known: tuple[tuple[str, str], ...] = ()  # addresses of members, and whose they are
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ def walk(plan: Plan) -> Walk[Walked]:
     for journey in plan.members if walker.may_reach_members else ():
         yield from walker.rpc(journey)
     yield from walker.compare()
+    yield from walker.identify()
     return walked
 
 
@@ -277,6 +279,21 @@ class _Walker:
             step = Step(odd.journey.server, odd.journey.host, Scenario.COMPARISON, Result.SUCCESS)
             detail = _difference(odd, usual)
             yield from self._tell(troubled(step, Trouble.DIFFERS, detail=detail), goes_on=True)
+
+    def identify(self) -> Walk[None]:
+        """Who answered the array's connections, by what each member said of itself.
+
+        A balancer may keep each client on one server for each port, and yet on another one for another port: nothing
+        of that shows on the way. The mapper's towers tell the one, the address book's GUID the other.
+        """
+        members = [found for found in self._walked.findings if not found.journey.through_array]
+        for found in self._walked.findings:
+            mapped = dict(self._plan.known).get(found.tower, "") if found.journey.through_array else ""
+            book = next((one.journey.server for one in members if one.book and one.book == found.book), "")
+            if mapped and book and mapped != book:
+                detail = f"135 was answered by {mapped}, the address book by {book}"
+                step = self._step(Scenario.AFFINITY, self._plan.name)
+                yield from self._tell(troubled(step, Trouble.AFFINITY, detail=detail), goes_on=True)
 
 
 def principal_matches(principal: str, shown: Certificate) -> bool:
