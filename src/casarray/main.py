@@ -34,6 +34,8 @@ def main() -> None:
         sys.exit(_run_agent(*agent))
     if sys.argv[1:2] == ["referral"] and (referral := _plainly_run(sys.argv[2:])) is not None:
         sys.exit(_run_referral(referral[0], (), (), referral[1]))
+    if sys.argv[1:2] == ["rpc-proxy"] and (proxy := _plainly_run(sys.argv[2:])) is not None:
+        sys.exit(_run_rpc_proxy(*proxy))
     from casarray.faces.cli.app import cli  # noqa: PLC0415 - see above
     from casarray.faces.cli.world import World  # noqa: PLC0415
 
@@ -42,6 +44,7 @@ def main() -> None:
         run=_run,
         run_agent=_run_agent,
         run_referral=_run_referral,
+        run_rpc_proxy=_run_rpc_proxy,
         visits=_visits,
         remove=_remove,
         survey=_survey,
@@ -91,6 +94,12 @@ def _run_referral(path: str, listen: Sequence[str], retired: Sequence[str], as_j
     from casarray.referral import run  # noqa: PLC0415 - loads the whole referral
 
     return run(path, listen, retired, as_json=as_json)
+
+
+def _run_rpc_proxy(path: str, as_json: bool) -> int:
+    from casarray.rpc_proxy import run  # noqa: PLC0415 - loads the whole proxy
+
+    return run(path, as_json=as_json)
 
 
 def _visits(path: str) -> "Sequence[Visit]":

@@ -14,6 +14,7 @@ from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from casarray.adapters.allocator import return_big_blocks
 from casarray.adapters.clock import SystemClock
@@ -48,6 +49,9 @@ from casarray.core.errors import CasarrayError, Unavailable
 from casarray.core.forwarding.table import Address
 from casarray.faces.api.desk import Desk
 from casarray.faces.api.routes import api_routes
+
+if TYPE_CHECKING:
+    from casarray.rpc_proxy import RunningProxy
 
 log = logging.getLogger("casarray")
 
@@ -87,6 +91,7 @@ class Gateway:
         self._config = config
         self._path = os.path.abspath(path)
         self._mode = config.gateway.mode
+        self._rpc_http = config.rpc_http  # as the file says, wherever arrays come from; a restart reads it anew
         self._clock = SystemClock()
         self._notifier = Notifier()
         self._stop = asyncio.Event()
@@ -130,11 +135,13 @@ class Gateway:
         desk = Desk(partial(open_named, self._config.gateway, self._config.directory))
         control = self._control = self._control_server(service, desk)
         await control.start()
+        proxy: RunningProxy | None = None
         try:
             if await self._unless_stopped(service.start()):
                 self._spawn(self._reload_when_asked(service))
                 if feed is not None:
                     self._spawn(self._follow(feed, service))
+                proxy = await self._start_rpc_proxy(service)
                 await self._sweep(state)
                 self._spawn(self._keep_alive(service))
                 print("ready", flush=True)
@@ -147,12 +154,24 @@ class Gateway:
         finally:
             for task in self._background:
                 task.cancel()
+            if proxy is not None:
+                await proxy.close()
             await control.stop()
             await desk.close()
             await service.close(keep=self._mode is Mode.KERNEL)
             if feed is not None:
                 await feed.close()
         return 0
+
+    async def _start_rpc_proxy(self, service: GatewayService) -> "RunningProxy | None":
+        """RPC over HTTP, where the file has a place for it: its clients get the members that their pins say."""
+        if not self._rpc_http.listen:
+            return None
+        from casarray.rpc_proxy import RunningProxy  # noqa: PLC0415 - few gateways have one
+
+        proxy = RunningProxy(lambda: replace(service.config, rpc_http=self._rpc_http), service.arrays.get)
+        await proxy.start()
+        return proxy
 
     async def _open_feed(self) -> DirectoryFeed | None:
         """The directory, read once, if the file says that arrays come from one; they are the configuration's then."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from casarray.core.errors import CasarrayError, Denied, NotFound, WireError
@@ -38,7 +38,7 @@ class Finder(Protocol):
     async def find(self, target: Target, client: Address) -> Place:
         """The place of the server that this name means for this client."""
 
-    def unreachable(self, place: Place) -> None:
+    def unreachable(self, place: Any) -> None:  # as `find` gave it
         """It could not be connected to."""
 
 

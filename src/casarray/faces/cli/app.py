@@ -20,6 +20,7 @@ from casarray.faces.cli import (
     files,
     ports,
     referral,
+    rpc_proxy,
     server,
     shell,
     site,
@@ -107,6 +108,7 @@ cli.add_typer(agent.commands, name="agent")
 directory.add_to(cli)
 cli.add_typer(ports.commands, name="ports")
 cli.add_typer(referral.commands, name="referral")
+cli.add_typer(rpc_proxy.commands, name="rpc-proxy")
 cli.add_typer(spn.commands, name="spn")
 cli.add_typer(testing.commands, name="test")
 shell.add_to(cli)

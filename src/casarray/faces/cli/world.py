@@ -100,6 +100,10 @@ def _no_referral(path: str, _listen: Sequence[str], _retired: Sequence[str], _as
     raise Unavailable(f"no referral can be run from here ({path})")
 
 
+def _no_rpc_proxy(path: str, _as_json: bool) -> int:
+    raise Unavailable(f"no RPC proxy can be run from here ({path})")
+
+
 def _no_visits(path: str) -> "Sequence[Visit]":
     raise Unavailable(f"nobody here knows who came ({path})")
 
@@ -122,6 +126,7 @@ class World:
     run_agent: Callable[[str, bool], int] = _no_agent  # path of an agent's configuration, log as JSON -> exit code
     # path of a configuration, addresses, retired names, log as JSON -> exit code
     run_referral: Callable[[str, Sequence[str], Sequence[str], bool], int] = _no_referral
+    run_rpc_proxy: Callable[[str, bool], int] = _no_rpc_proxy  # path of a configuration, log as JSON -> exit code
     visits: "Callable[[str], Sequence[Visit]]" = _no_visits  # path of a configuration -> who came to retired names
     kerberos: "Callable[[], KerberosSettings]" = _no_kerberos  # of the usual configuration
     open_realm: "Callable[[], Realm]" = _no_realm
