@@ -68,7 +68,7 @@ from casarray.core.dcerpc.verification import BITMASK_1, Command, encode_verific
 from casarray.core.errors import ConfigError, OutOfTurn, WireError
 from casarray.core.gateway.epm_inspection import InspectionLimits, MapperInspection, PortPolicy
 from casarray.core.gateway.layer import Close
-from casarray.core.health.certificate import expires
+from casarray.core.health.certificate import expires, names
 from casarray.core.health.conversation import Answer, Ask, Failure, Talk
 from casarray.core.health.probes import Target, conversation
 from casarray.core.kerberos import agent_messages
@@ -323,6 +323,7 @@ PARSERS: Mapping[str, Parser] = {
     "probe pop3": Parser(_conversation(Service("pop3", 110, "mail", ProbeKind.POP3)), MAIL),
     "probe smtp": Parser(_conversation(Service("smtp", 25, "mail", ProbeKind.SMTP)), MAIL),
     "certificate": Parser(expires, DER),
+    "names of a certificate": Parser(names, DER),
     "keytab": Parser(_or_wire_error(_keytab), KEYTABS),
     "token": Parser(_token, TOKENS),
     "agent": Parser(_or_wire_error(_agent), (*AGENT, *map(agent_messages.frame, AGENT))),

@@ -8,13 +8,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def self_signed(until: datetime) -> tuple[x509.Certificate, bytes]:
-    """A certificate that ends then, and certificate and key in PEM as a server loads them."""
+def self_signed(until: datetime, *names: str) -> tuple[x509.Certificate, bytes]:
+    """A certificate that ends then, and certificate and key in PEM as a server loads them; ``names``: further ones."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cas.example")])
+    builder = x509.CertificateBuilder()
+    if names:
+        others = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        builder = builder.add_extension(x509.BasicConstraints(False, None), True).add_extension(others, False)
     certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
+        builder.subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(4711)

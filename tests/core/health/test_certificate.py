@@ -1,4 +1,4 @@
-"""When a certificate runs out, read without judging it."""
+"""When a certificate runs out and for whom it is, read without judging it."""
 
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.health.certificates import self_signed
 
-from casarray.core.health.certificate import expires
+from casarray.core.health.certificate import expires, names
 
 DER = self_signed(datetime(2036, 1, 1, tzinfo=UTC))[0].public_bytes(Encoding.DER)
 
@@ -23,7 +23,20 @@ def test_a_cut_certificate_has_no_end() -> None:
     assert all(expires(DER[:cut]) is None for cut in range(len(DER)))
 
 
-@given(st.binary(max_size=200), st.integers(0, 150))
+NAMED = self_signed(datetime(2036, 1, 1, tzinfo=UTC), "mail.domain.tld", "*.domain.tld")[0].public_bytes(Encoding.DER)
+
+
+def test_the_names_of_a_certificate_are_its_subject_and_those_beside_it() -> None:
+    assert names(NAMED) == ("cas.example", ("mail.domain.tld", "*.domain.tld"))
+    assert names(DER) == ("cas.example", ())
+    assert all(names(NAMED[:cut]) == ("", ()) for cut in range(len(NAMED)))
+
+
+@given(st.binary(max_size=200), st.integers(0, 400))
 def test_no_bytes_raise(noise: bytes, at: int) -> None:
     expires(noise)
+    names(noise)
+    end = NAMED[-at:] if at else b""
+    names(NAMED[: len(NAMED) - at - len(noise)] + noise + end)
+    names(NAMED[:at] + noise + NAMED[at + len(noise) :])
     expires(DER[:at] + noise + DER[at + len(noise) :])

@@ -60,7 +60,7 @@ def _common_name(subject: bytes) -> str:
 def _alternatives(extensions: bytes) -> tuple[str, ...]:
     for _, extension in _elements(extensions):
         if extension.startswith(_ALTERNATIVES):
-            value = next(inner for tag, inner in _elements(extension) if tag == _OCTETS)
+            value = next((inner for tag, inner in _elements(extension) if tag == _OCTETS), b"")
             return tuple(_text(name) for tag, name in _elements(_inside(value, 0, SEQUENCE)) if tag == _DNS_NAME)
     return ()
 
