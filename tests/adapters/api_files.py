@@ -1,5 +1,6 @@
 """The files of the API on TCP: a certificate of the moment with its key, and a token."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,11 +13,12 @@ from cryptography.x509.oid import NameOID
 TOKEN = "correct-horse-battery-staple"
 
 
-def write_pair(folder: Path, name: str = "gw1", password: bytes = b"") -> None:
-    """A certificate that vouches for itself, and its key."""
+def write_pair(folder: Path, name: str = "gw1", password: bytes = b"", hosts: Sequence[str] = ()) -> None:
+    """A certificate that vouches for itself, for 127.0.0.1 and these hosts, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
+    names: list[x509.GeneralName] = [x509.IPAddress(ip_address("127.0.0.1")), *map(x509.DNSName, hosts)]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -25,7 +27,7 @@ def write_pair(folder: Path, name: str = "gw1", password: bytes = b"") -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     hidden: serialization.KeySerializationEncryption = serialization.NoEncryption()

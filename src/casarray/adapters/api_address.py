@@ -26,19 +26,14 @@ class Credentials:
 
     def __init__(self, settings: ApiSettings) -> None:
         """Read the files. Raises `ConfigError` when one of them will not do, with the reason."""
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.options |= ssl.OP_NO_RENEGOTIATION
-        self.context.set_alpn_protocols(["http/1.1"])
+        self.context = server_context()
         self._token = b""
         self.renew(settings)
 
     def renew(self, settings: ApiSettings) -> None:
         """Read them again, for connections from now on. Raises `ConfigError`, and the old ones stay in force."""
         token = read_token(settings.token_file)
-        # On a context of its own first: one that took half of a wrong pair would serve nobody any more.
-        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), settings)
-        _load(self.context, settings)
+        load_certificate(self.context, settings.certificate, settings.key, "api")
         self._token = sha256(token).digest()
 
     def admit(self, authorization: list[str]) -> bool:
@@ -48,21 +43,36 @@ class Credentials:
         return hmac.compare_digest(given, self._token) and scheme.lower() == "bearer"
 
 
-def _load(context: ssl.SSLContext, settings: ApiSettings) -> None:
-    for name in ("certificate", "key"):
-        path = getattr(settings, name)
+def server_context() -> ssl.SSLContext:
+    """TLS for HTTP/1.1, still without a certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: str, key: str, table: str) -> None:
+    """Show this one from now on. `ConfigError` names the key of ``table``, and the old one stays in force."""
+    # On a context of its own first: one that took half of a wrong pair would serve nobody any more.
+    for one in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
+        _load(one, certificate, key, table)
+
+
+def _load(context: ssl.SSLContext, certificate: str, key: str, table: str) -> None:
+    for name, path in (("certificate", certificate), ("key", key)):
         try:
             open(path, "rb").close()  # ssl would not say which of the two it is
         except OSError as error:
-            raise ConfigError(f"api.{name}: {path} cannot be read: {error.strerror}") from None
+            raise ConfigError(f"{table}.{name}: {path} cannot be read: {error.strerror}") from None
     try:
         # Without this a key with a password would ask for it on a terminal.
-        context.load_cert_chain(settings.certificate, settings.key, password=lambda: "")
+        context.load_cert_chain(certificate, key, password=lambda: "")
     except (ssl.SSLError, ValueError, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise ConfigError(
-            f"api.certificate and api.key do not go together ({reason}): {settings.certificate} must hold the "
-            f"certificate and {settings.key} its key, both as PEM, the key without a password"
+            f"{table}.certificate and {table}.key do not go together ({reason}): {certificate} must hold the "
+            f"certificate and {key} its key, both as PEM, the key without a password"
         ) from None
 
 

@@ -31,7 +31,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from casarray.adapters.api_address import Credentials, Door
-from casarray.adapters.http_server import MOST_CONNECTIONS, HttpServer, TlsServer
+from casarray.adapters.http_server import MOST_CONNECTIONS, HttpServer, TlsServer, stop_servers
+from casarray.adapters.http_server import STOP_SECONDS as STOP_SECONDS  # noqa: PLC0414 - others end servers alike
 from casarray.adapters.prometheus import CONTENT_TYPE, exposition
 from casarray.app.operations import Operations
 from casarray.core.config import ApiSettings, Wish
@@ -50,7 +51,6 @@ from casarray.core.records import to_json
 SOCKET_MODE = 0o660
 LONGEST_BODY = 4096
 LONGEST_DEADLINE = 30 * 86400.0
-STOP_SECONDS = 0.6  # then whatever still runs is cut off
 
 _STATUS: dict[type[CasarrayError], int] = {
     WireError: 400,
@@ -123,18 +123,7 @@ class ControlServer:
 
     async def stop(self) -> None:
         """End within a second: running requests may finish for a moment, idle connections are closed."""
-        for server, _ in self._running:
-            server.should_exit = True
-        tasks = [task for _, task in self._running]
-        if tasks:
-            await asyncio.wait(tasks, timeout=STOP_SECONDS)
-        for server, task in self._running:
-            if not task.done():
-                server.cut()
-        if tasks:
-            await asyncio.wait(tasks, timeout=STOP_SECONDS / 2)
-            for task in tasks:
-                task.cancel()
+        await stop_servers(self._running)
         self._running.clear()
         self._unlink()
 

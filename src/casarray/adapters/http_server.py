@@ -10,7 +10,7 @@ import logging
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import uvicorn
@@ -23,6 +23,7 @@ MOST_CONNECTIONS = 128  # on each address
 HANDSHAKE_SECONDS = 5.0  # so long a client may take to agree on TLS
 HEAD_SECONDS = 10.0  # ... to say what it wants, and to be silent between two requests
 ANSWER_SECONDS = 120.0  # ... to have sent its request and read its answer
+STOP_SECONDS = 0.6  # so long what runs may go on when all ends
 LOOK_SECONDS = 2.5  # between two looks at the clock
 _UCRED = struct.Struct("3i")
 
@@ -172,6 +173,22 @@ class TlsServer(HttpServer):
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def stop_servers(running: "Sequence[tuple[HttpServer, asyncio.Task[None]]]") -> None:
+    """End these servers: requests may finish for a moment, idle connections are closed."""
+    for server, _ in running:
+        server.should_exit = True
+    tasks = [task for _, task in running]
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_SECONDS)
+    for server, task in running:
+        if not task.done():
+            server.cut()
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_SECONDS / 2)
+        for task in tasks:
+            task.cancel()
 
 
 def _config(app: ASGIApp, protocol: type[asyncio.Protocol]) -> uvicorn.Config:
