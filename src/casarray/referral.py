@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from casarray.adapters.clock import SystemClock
 from casarray.adapters.config_reader import read_config
-from casarray.adapters.control import STOP_SECONDS, listen_tcp
+from casarray.adapters.control import listen_tcp
 from casarray.adapters.http_server import HttpServer
 from casarray.adapters.log import log_to_stderr
 from casarray.adapters.net.rpc_listener import Limits, RpcListener
@@ -36,6 +36,7 @@ log = logging.getLogger("casarray.referral")
 
 KEEP_SECONDS = 1.0  # between two looks whether somebody came
 MOST_CONNECTIONS = 4096
+STOP_SECONDS = 0.6  # for whoever still reads the metrics
 
 
 class RunningReferral:
