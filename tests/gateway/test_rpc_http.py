@@ -1,0 +1,200 @@
+"""RPC over HTTP through the whole array: in the gateway, and by the proxy alone, with members that speak TCP only."""
+
+import asyncio
+import os
+import signal
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from impacket.dcerpc.v5 import oxabref, transport
+from impacket.http import AUTH_BASIC
+from impacket.uuid import uuidtup_to_bin
+
+from casarray.adapters.net.rpc_http_client import RpcHttpChannel, RpcProxy, open_rpc_http
+from casarray.core.dcerpc.interfaces import emsmdb, rfr
+from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
+from casarray.core.dcerpc.interfaces.rfr import RFR
+from casarray.core.errors import Unavailable
+from casarray.lab.journal import user_dn
+from casarray.lab.site import LoopbackSite, free_port
+
+from .gateways import PROGRAM, QUICK, outlook, soon, source
+
+NAME = "cas.lab.example"
+
+
+class ProxySite(LoopbackSite):
+    """With an RPC proxy in its gateway."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.proxy_port = free_port(26443)
+        super().__init__(folder, health=QUICK, **options)
+        self.proxy_at = f"{self.net}.0.99"
+        table = f'[rpc-http]\nlisten = "{self.proxy_at}:{self.proxy_port}"\n'
+        self.wanted = type(self.wanted)(health=QUICK, more=table)
+
+    async def open(self, number: int, port: int = 6001, server: str = NAME) -> RpcHttpChannel:
+        """A connection of the ``number``-th client by way of the proxy."""
+        return await open_rpc_http(RpcProxy(self.proxy_at, self.proxy_port), server, port, source(self, number))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxySite]:
+    built = ProxySite(tmp_path_factory.mktemp("rpch"))
+
+    async def start() -> None:
+        await built.__aenter__()
+        await built.start_gateway()
+
+    try:
+        asyncio.run(start())
+        yield built
+    finally:
+        built.close()
+
+
+async def mailbox_of(site: ProxySite, number: int, server: str = NAME) -> str:
+    """The member on which a client's mailbox is opened through the proxy."""
+    channel = await site.open(number, 6001, server)
+    try:
+        await channel.bind(EMSMDB)
+        asked = emsmdb.EcDoConnectEx(user_dn(f"user{number:05}")).encode()
+        answer = await channel.call(EMSMDB, emsmdb.Opnum.CONNECT, asked)
+        return emsmdb.EcDoConnectExReply.decode(answer.stub).display_name or ""
+    finally:
+        channel.close()
+
+
+async def referred(site: ProxySite, number: int) -> str:
+    channel = await site.open(number, 6002)
+    try:
+        await channel.bind(RFR)
+        asked = rfr.RfrGetNewDsa(user_dn(f"user{number:05}")).encode()
+        answer = await channel.call(RFR, rfr.Opnum.GET_NEW_DSA, asked)
+        return (rfr.RfrGetNewDsaReply.decode(answer.stub).server or "").partition(".")[0]
+    finally:
+        channel.close()
+
+
+async def test_a_client_gets_the_member_over_http_that_it_has_over_tcp(site: ProxySite) -> None:
+    for number in range(1, 13):
+        person = outlook(site, number)
+        await person.open()
+        try:
+            assert await mailbox_of(site, number) == person.member
+            assert await referred(site, number) == person.member
+        finally:
+            person.close()
+
+
+async def test_a_client_that_comes_over_http_first_keeps_its_member_over_tcp(site: ProxySite) -> None:
+    member = await mailbox_of(site, 31)
+    person = outlook(site, 31)
+    await person.open()
+    assert person.member == member
+    person.close()
+
+
+async def test_a_client_that_names_a_member_gets_it(site: ProxySite) -> None:
+    for name in ("cas1", "cas2.lab.example", "CAS3"):
+        assert await mailbox_of(site, 41, name) == name.partition(".")[0].casefold()
+
+
+async def test_clients_of_a_member_that_dies_come_back_on_another(site: ProxySite) -> None:
+    before = await mailbox_of(site, 51)
+    channel = await site.open(51)
+    await channel.bind(EMSMDB)
+    site.tell(before, "all refuse")
+    try:
+        await soon(lambda: channel.lost_at is not None)
+
+        async def after() -> str:
+            while True:
+                try:
+                    return await mailbox_of(site, 51)
+                except Unavailable:
+                    await asyncio.sleep(0.1)
+
+        async with asyncio.timeout(15):
+            assert await after() not in ("", before)
+    finally:
+        site.tell(before, "all normal")
+
+
+async def test_impacket_reaches_the_array_over_http(site: ProxySite) -> None:
+    def ask() -> str:
+        rpc = transport.DCERPCTransportFactory(f"ncacn_http:{NAME}[6002]")
+        rpc.set_rpc_proxy_url(f"http://{site.proxy_at}:{site.proxy_port}/rpc/rpcproxy.dll")
+        rpc.set_credentials("alice", "secret")
+        rpc.set_auth_type(AUTH_BASIC)
+        dce = rpc.get_dce_rpc()
+        dce.connect()
+        dce.bind(uuidtup_to_bin(("1544F5E0-613C-11D1-93DF-00C04FD7BD09", "1.0")))
+        answer = oxabref.hRfrGetNewDSA(dce, user_dn("user00001"))
+        dce.disconnect()
+        return str(answer["ppszServer"]).rstrip("\0")
+
+    assert (await asyncio.to_thread(ask)).partition(".")[0] in site.names
+
+
+# --- the proxy by itself --------------------------------------------------------------------------------------------
+
+
+def start(config: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen([PROGRAM, "rpc-proxy", "run", "-c", str(config)], stdout=subprocess.PIPE, text=True)
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """One of its own, for the array's name."""
+    made, key = folder / "c.pem", folder / "k.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-keyout", str(key), "-out", str(made)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return made, key
+
+
+async def test_the_proxy_runs_by_itself_and_over_tls(site: ProxySite, tmp_path: Path) -> None:
+    made, key = certificate(tmp_path)
+    port = free_port(27443)
+    table = f'[rpc-http]\nlisten = "{site.net}.0.98:{port}"\ncertificate = "{made}"\nkey = "{key}"\n'
+    text = site.config_path.read_text().replace(site.wanted.more, table)
+    config = tmp_path / "proxy.toml"
+    config.write_text(text)
+    program = start(config)
+    try:
+        assert program.stdout is not None
+        assert await asyncio.to_thread(program.stdout.readline) == "ready\n"
+        way = RpcProxy(f"{site.net}.0.98", port, ssl.create_default_context(cafile=str(made)), NAME)
+        members = set()
+        for number in range(60, 72):
+            channel = await open_rpc_http(way, NAME, 6001, source(site, number))
+            await channel.bind(EMSMDB)
+            asked = emsmdb.EcDoConnectEx(user_dn("user00001")).encode()
+            answer = await channel.call(EMSMDB, emsmdb.Opnum.CONNECT, asked)
+            members.add(emsmdb.EcDoConnectExReply.decode(answer.stub).display_name)
+            channel.close()
+        assert members <= set(site.names)
+        with pytest.raises(Unavailable, match="its certificate is not accepted"):
+            await open_rpc_http(RpcProxy(f"{site.net}.0.98", port, ssl.create_default_context(), NAME), NAME, 6001)
+    finally:
+        program.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(program.wait, 15) == 0
+        assert program.stdout is not None
+        program.stdout.close()
+
+
+def test_the_proxy_without_a_place_to_listen_says_what_to_do(site: ProxySite, tmp_path: Path) -> None:
+    config = tmp_path / "proxy.toml"
+    config.write_text(site.config_path.read_text().replace(site.wanted.more, ""))
+    done = subprocess.run(
+        [PROGRAM, "rpc-proxy", "run", "-c", str(config)], capture_output=True, text=True, check=False, timeout=30,
+        env=dict(os.environ),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "set listen under [rpc-http]" in done.stderr
