@@ -10,21 +10,24 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from casarray.adapters.net.rpc_http_proxy import RpcHttpProxy, Verdict
 from casarray.adapters.outlook_network import OutlookNetwork
 from casarray.app.connectivity import perform
 from casarray.core.autodiscover.response import EXCH, EXPR, Protocol, Response, Settings, User, write_response
 from casarray.core.directory.model import ROLES, Account, Array, Copy, Database, Directory, Server, Site
+from casarray.core.errors import NotFound
 from casarray.core.outlook.asking import Resolved, Way, Went
 from casarray.core.outlook.planning import plan_of
 from casarray.core.outlook.verdicts import Result, Step, Trouble
-from casarray.core.outlook.wish import Depth, Means, Wish
+from casarray.core.outlook.wish import Depth, LogOn, Means, Wish
+from casarray.core.rpc_http.http import Target
 from casarray.lab.server import Behaviour, LabServer
 
 NAME = "cas.lab.example"
@@ -86,10 +89,16 @@ async def members(*names: str, rpc_server: str = NAME, tower: str = "") -> Async
 
 
 async def walk(
-    wish: Wish, known: Directory | None = None, vip: str = VIP, means: Means | None = None, web_port: int = 0
+    wish: Wish,
+    known: Directory | None = None,
+    *,
+    vip: str = VIP,
+    means: Means | None = None,
+    web_port: int = 0,
+    discover: bool = True,
 ) -> list[Step]:
     """Walk; the steps. Autodiscover is asked if there is a web server."""
-    wish = replace(wish, logon="none", mapper_port=EPM, discover=bool(web_port))
+    wish = replace(wish, logon="none", mapper_port=EPM, discover=bool(web_port) and discover)
     network = Named(means or Means(timeout_seconds=2.0), {NAME: vip}, web_port)
     heard: list[Step] = []
     try:
@@ -240,12 +249,11 @@ async def test_a_balancer_without_affinity_on_135_shows_by_the_addresses_in_towe
     assert "135 was answered by cas1 (127.66.0.21), then by cas2 (127.66.0.22)" in steps[-1].text
 
 
-# Certificates and names of the outside.
+# Autodiscover and certificates.
 
 
-@asynccontextmanager
-async def web(folder: Path, answer: Response | None = None) -> AsyncIterator[int]:
-    """An HTTPS server for both published names; it answers POSTs with these settings. Its port; `ca.pem` vouches."""
+async def certified(folder: Path) -> ssl.SSLContext:
+    """A certificate for both published names, in `ca.pem`, which vouches for itself."""
     names = "subjectAltName=DNS:mail.lab.example,DNS:autodiscover.lab.example,DNS:lab.example"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem -out ca.pem"
     options = ["-subj", "/CN=mail.lab.example", "-addext", names]
@@ -253,6 +261,13 @@ async def web(folder: Path, answer: Response | None = None) -> AsyncIterator[int
     assert await made.wait() == 0
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
+    return context
+
+
+@asynccontextmanager
+async def web(folder: Path, answer: Response | None = None) -> AsyncIterator[int]:
+    """An HTTPS server for both published names; it answers POSTs with these settings. Its port; `ca.pem` vouches."""
+    context = await certified(folder)
     body = write_response(answer) if answer is not None else b""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -315,6 +330,92 @@ async def test_autodiscover_behind_a_certificate_that_nobody_vouches_for_says_so
     steps = await discovering(tmp_path, told(), trusted=False)
     assert (steps[-1].scenario, steps[-1].trouble) == ("Autodiscover", Trouble.NO_AUTODISCOVER)
     assert "certificate" in steps[-1].text
+
+
+# RPC over HTTP.
+
+
+@dataclass
+class Found:
+    """Where the proxy leads to."""
+
+    address: IPv4Address | IPv6Address
+    port: int
+
+
+class ToMember:
+    """The proxy leads to the first member, whichever of the array's names is asked for."""
+
+    def check(self, target: Target) -> None:
+        if target.server != NAME:
+            raise NotFound(f"there is no {target}")
+
+    async def find(self, target: Target, client: object) -> Found:  # noqa: ARG002 - as all finders
+        return Found(IPv4Address(MEMBERS["cas1"]), {6001: RPC, 6002: AB, 6004: AB}[target.port])
+
+    def unreachable(self, place: object) -> None:
+        raise AssertionError(place)
+
+
+class Alice:
+    """Lets her in, and nobody else."""
+
+    def judge(self, credentials: tuple[str, bytes] | None) -> Verdict:
+        right = credentials == ("basic", b"alice:secret")
+        return Verdict("alice") if right else Verdict(offers=('Basic realm="lab"',))
+
+
+@asynccontextmanager
+async def proxy(folder: Path) -> AsyncIterator[int]:
+    """The RPC proxy under the published name, with TLS."""
+    found = RpcHttpProxy(ToMember(), admission=Alice, tls=await certified(folder))
+    try:
+        yield await found.start(ip_address(WEB), 0)
+    finally:
+        for _ in range(300):  # until it has seen our connections end
+            if not found.connections:
+                break
+            await asyncio.sleep(0.05)
+        await found.close()
+
+
+async def by_http(folder: Path, password: str, *, trusted: bool = True) -> list[Step]:
+    async with members("cas1"), proxy(folder) as port:
+        means = Means(
+            LogOn(user="alice", password=password),
+            timeout_seconds=5.0,
+            proxy_authentication="basic",
+            authorities=str(folder / "ca.pem") if trusted else "",
+        )
+        wish = Wish(user=USER, http=True, proxy="mail.lab.example")
+        return await walk(wish, vip=MEMBERS["cas1"], means=means, web_port=port, discover=False)
+
+
+async def test_the_whole_way_over_http_leads_through_the_proxy(tmp_path: Path) -> None:
+    steps = await by_http(tmp_path, "secret")
+    assert [(step.scenario, step.trouble) for step in steps[2:]] == [
+        ("RFR", None),
+        ("NSPI", None),
+        ("EMSMDB connect", None),
+        ("EMSMDB logon", None),
+        ("Affinity", None),
+    ]
+    assert steps[2].endpoint == f"{NAME}:6002"
+
+
+async def test_a_proxy_that_does_not_let_us_in_stops_the_walk_with_its_words(tmp_path: Path) -> None:
+    step = (await by_http(tmp_path, "wrong"))[-1]
+    assert (step.scenario, step.trouble) == ("RFR", Trouble.LOGON_DENIED)
+    assert "does not let us in" in step.text
+
+
+async def test_a_proxy_that_nobody_vouches_for_is_not_told_the_password(tmp_path: Path) -> None:
+    step = (await by_http(tmp_path, "secret", trusted=False))[-1]
+    assert (step.scenario, step.trouble) == ("RFR", Trouble.PROXY_DOWN)
+    assert "certificate is not accepted" in step.text
+
+
+# Names of the outside.
 
 
 class NameServer(asyncio.DatagramProtocol):

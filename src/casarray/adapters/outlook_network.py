@@ -38,6 +38,7 @@ _WAYS = {
     Failure.TIMEOUT: Went(Way.SILENT, "does not accept connections in time"),
 }
 HTTPS = 443
+LAST_TURNS = 5  # of the event loop
 MOST_TOLD = 3  # of the places where Autodiscover was not found
 LEVEL = AuthLevel.PRIVACY  # what Outlook takes unless told otherwise
 
@@ -118,7 +119,7 @@ class OutlookNetwork:
             return self._not_connected(error)
         shown: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
         der = shown.getpeercert(binary_form=True) if shown is not None else None
-        writer.close()
+        writer.transport.abort()  # it has served: nobody waits for the end of TLS
         return Certificate(*names(der or b""))
 
     def _not_connected(self, error: OSError) -> Went:
@@ -254,7 +255,9 @@ class OutlookNetwork:
         return None
 
     async def close(self) -> None:
-        """Forget the tickets."""
+        """Forget the tickets, and let connections end that were hung up a moment ago: TLS takes some turns for it."""
+        for _ in range(LAST_TURNS):
+            await asyncio.sleep(0)
         if self._logons is not None:
             await asyncio.to_thread(self._logons.close)
             self._logons = None
