@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import os
 import ssl
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -334,7 +335,7 @@ def _credential(means: Means) -> "Credential":
 
     user, domain = means.log_on.user, ""
     if not means.log_on.password:
-        return Credential()
+        return Credential(ccache=os.environ.get("KRB5CCNAME", ""))
     if "\\" in user:
         domain, _, user = user.partition("\\")
     elif "@" in user:
