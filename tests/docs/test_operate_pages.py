@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from casarray.adapters.referral_metrics import MEANINGS as REFERRAL_MEANINGS
 from casarray.app.counters import MAPPER_EVENTS, METRICS
 from casarray.core.config_file import load_config
 from casarray.core.config_keys import TABLES
@@ -155,7 +156,7 @@ def test_every_metric_is_named_with_its_unit_as_prometheus_wants_it() -> None:
 
 
 def test_every_metric_mentioned_in_the_manual_exists() -> None:
-    known = {metric.name for metric in METRICS} | {
+    known = {metric.name for metric in METRICS} | set(REFERRAL_MEANINGS) | {
         "casarray_agent_stale",
         "casarray_agent_unknown",
         "casarray_agent_key",
@@ -164,3 +165,8 @@ def test_every_metric_mentioned_in_the_manual_exists() -> None:
     for page in PAGES.glob("*.md"):
         mentioned = set(re.findall(r"casarray_[a-z_]+", page.read_text()))
         assert mentioned - known - {"casarray_"} == set(), page.name
+
+
+def test_every_metric_of_the_referral_is_explained() -> None:
+    page = (PAGES / "referral.md").read_text()
+    assert [name for name in REFERRAL_MEANINGS if name not in page] == []
