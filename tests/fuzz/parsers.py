@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Protocol
 
 from tests.core.dcerpc.conftest import read_capture
 from tests.core.dcerpc.interfaces.address_book import ADAS_DN, RECORDED, SERVER
 from tests.core.kerberos.tokens import client_token
+from tests.core.rpc_http.pair import COOKIES, Pair
 
 from casarray.core.autodiscover.elements import read_xml, write_xml
 from casarray.core.autodiscover.request import Request as Question
@@ -78,8 +80,15 @@ from casarray.core.kerberos.encryption import Enctype
 from casarray.core.kerberos.keys import Generation, Holding, Key
 from casarray.core.kerberos.keytab import KeytabEntry, entries_of, read_keytab, write_keytab
 from casarray.core.kerberos.tickets import Mechanism, mechanism_of, ticket_of
+from casarray.core.rpc_http.client import VirtualConnection
+from casarray.core.rpc_http.http import RequestHead, request_head, rpc_error, success, take_answer, take_request
+from casarray.core.rpc_http.http import Target as RpcTarget
+from casarray.core.rpc_http.rts import decode_rts, take_all
 
 CAPTURES = ("mapper_bind", "mapper_bind_ack", "ept_map_emsmdb", "ept_map_emsmdb_reply", "ept_map_nothing_reply")
+RTS = tuple(
+    f"rpc_http/{path.stem}" for path in sorted((Path(__file__).parents[1] / "captures" / "rpc_http").glob("*.hex"))
+)
 BIND, BIND_ACK, MAP, ANSWER, NOTHING = (read_capture(name) for name in CAPTURES)
 ENTRIES = tuple(Entry(Tower.tcp(EMSMDB, 50000 + n, IPv4Address("10.12.0.21")), f"number {n}") for n in range(4))
 
@@ -305,7 +314,50 @@ AUTODISCOVER = (
     b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
 )
 
+
+def _rts(data: bytes) -> None:
+    for raw in take_all(bytearray(data)):
+        decode_rts(raw)
+
+
+def _rpc_http_heads(data: bytes) -> None:
+    for take in (take_request, take_answer):
+        buffer = bytearray(data)
+        while (head := take(buffer)) is not None:
+            if isinstance(head, RequestHead):
+                _ = head.target, head.credentials, head.headers.session
+
+
+def _rpc_http_client(data: bytes) -> None:
+    """What a proxy sends, in pieces."""
+    client = VirtualConnection(COOKIES, 0.0, draw=lambda: COOKIES.group)
+    for at in range(0, len(data) or 1, 97):
+        client.from_out(data[at : at + 97], 0.0)
+
+
+def _rpc_http_proxy(data: bytes) -> None:
+    """What a client sends on its IN channel, in pieces: however it ends, it ends in commands."""
+    pair = Pair()
+    pair.open()
+    for at in range(0, len(data) or 1, 97):
+        try:
+            pair.write(pair.in_channel, data[at : at + 97])
+        except WireError:
+            return
+
+
 PARSERS: Mapping[str, Parser] = {
+    "rts": Parser(_or_wire_error(_rts), tuple(map(read_capture, RTS))),
+    "rpc over http: heads": Parser(
+        _or_wire_error(_rpc_http_heads),
+        (request_head("RPC_IN_DATA", RpcTarget("cas1", 6001), "cas1", 4), rpc_error(0x6BA), success(20)),
+    ),
+    "rpc over http: client": Parser(_rpc_http_client, tuple(map(read_capture, RTS))),
+    "rpc over http: proxy": Parser(_rpc_http_proxy, tuple(map(read_capture, RTS))),
+    "probe rpc-http": Parser(_conversation(Service("rpch", 80, "web", ProbeKind.RPC_HTTP)), HTTP),
+    "probe rpc-http server": Parser(
+        _conversation(Service("rpch", 6001, "web", ProbeKind.RPC_HTTP)), (b"ncacn_http/1.0",)
+    ),
     "pdu": Parser(_or_wire_error(_pdu), ANSWERS + QUESTIONS),
     "stream": Parser(_or_wire_error(_stream), ANSWERS + QUESTIONS),
     "tower": Parser(_or_wire_error(Tower.decode), (MAP[56:131], Tower.pipe(EMSMDB, r"\pipe\x", "CAS1").encode())),
