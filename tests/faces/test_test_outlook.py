@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.app.cmdlets.test_outlook import FINE, PASSWORD, WRONG, FakeWalker, directory
 from typer.testing import CliRunner
 
 from casarray.adapters.stores.memory_directory import MemoryDirectory
-from casarray.core.outlook.verdicts import Scenario, Trouble, troubled
+from casarray.core.outlook.verdicts import Scenario, Step, Trouble, troubled
 from casarray.core.outlook.wish import Depth
 from casarray.faces.cli.app import cli
 from casarray.faces.cli.outlook_test import sparkline
@@ -134,7 +135,18 @@ def test_watching_for_programs_is_a_document_each_round() -> None:
 
 
 def test_a_sparkline_is_as_high_as_the_latency_and_crossed_where_it_failed() -> None:
-    assert str(sparkline([1.0, 8.0, None, 4.0])) == "▂█✗▅"
-    assert str(sparkline([None])) == "✗"
+    assert str(sparkline([1.0, 8.0, "✗", 4.0])) == "▂█✗▅"
+    assert str(sparkline(["✗", "·"])) == "✗·"
     assert str(sparkline([])) == ""
     assert str(sparkline([0.0])) == "▁"
+
+
+def test_a_step_that_a_round_did_not_get_to_keeps_its_place() -> None:
+    class Broken(FakeWalker):
+        def test(self, *arguments: Any) -> tuple[Step, ...]:
+            super().test(*arguments)
+            return (WRONG,) if len(self.asked) == 1 else (FINE,) if len(self.asked) == 2 else (FINE, WRONG)
+
+    _, out = run(Broken(), "--watch", "0.01", "--rounds", "3")
+    assert "✗·✗" in next(line for line in out.splitlines() if line.startswith("CAS     RFR"))
+    assert "·██" in next(line for line in out.splitlines() if line.startswith("CAS     Endpoint mapper"))

@@ -30,7 +30,7 @@ PASSWORD_VARIABLE = "CASARRAY_PASSWORD"
 LONGEST_PASSWORD = 4096
 REMEMBERED = 60  # rounds that a sparkline shows
 _BARS = "▁▂▃▄▅▆▇█"
-_FAILED = "✗"
+_FAILED, _NOT_REACHED = "✗", "·"
 _COLOURS = {"Success": GOOD, "Warning": CAUTION, "Failure": BAD}
 
 
@@ -185,27 +185,29 @@ class _History:
 
     def __init__(self) -> None:
         self.last: tuple[Step, ...] = ()
-        self._rows: dict[tuple[str, str], list[float | None]] = {}  # None: failed
+        self._rows: dict[tuple[str, str], list[float | str]] = {}
         self._marks: dict[tuple[str, str], str] = {}
         self._rounds = 0
 
     def add(self, steps: "tuple[Step, ...]") -> None:
-        """One round more."""
+        """One round more. What it did not get to keeps its place in the row."""
         self.last = steps
+        told = {(step.server, str(step.scenario)): step for step in steps}
+        for key in told:
+            self._rows.setdefault(key, [_NOT_REACHED] * min(self._rounds, REMEMBERED))
         self._rounds += 1
-        for step in steps:
-            key = (step.server, str(step.scenario))
-            row = self._rows.setdefault(key, [])
-            row.append(None if step.result == "Failure" else step.latency_ms)
+        for key, row in self._rows.items():
+            step = told.get(key)
+            row.append(_NOT_REACHED if step is None else _FAILED if step.result == "Failure" else step.latency_ms)
             del row[:-REMEMBERED]
-            self._marks[key] = step.text if step.trouble is not None else ""
+            self._marks[key] = step.text if step is not None and step.trouble is not None else ""
 
     def table(self) -> Table:
         """A sparkline for each step."""
         rows = []
         for (server, scenario), row in self._rows.items():
-            good = [latency for latency in row if latency is not None]
-            failures = len(row) - len(good)
+            good = [latency for latency in row if isinstance(latency, float)]
+            failures = row.count(_FAILED)
             middle = _ms(sorted(good)[len(good) // 2]) if good else "-"
             most = _ms(max(good)) if good else "-"
             failed = Text(count(failures), BAD if failures else DIM)
@@ -316,13 +318,13 @@ def _sum_up(steps: "Sequence[Step]") -> None:
     )
 
 
-def sparkline(row: Sequence[float | None]) -> Text:
-    """Latencies as bars between nothing and the largest; failures as crosses."""
-    largest = max((latency for latency in row if latency is not None), default=0.0) or 1.0
+def sparkline(row: Sequence[float | str]) -> Text:
+    """Latencies as bars between nothing and the largest; failures as crosses, what was not reached as dots."""
+    largest = max((latency for latency in row if isinstance(latency, float)), default=0.0) or 1.0
     line = Text()
     for latency in row:
-        if latency is None:
-            line.append(_FAILED, BAD)
+        if isinstance(latency, str):
+            line.append(latency, BAD if latency == _FAILED else DIM)
         else:
             line.append(_BARS[min(int(latency / largest * len(_BARS)), len(_BARS) - 1)], GOOD)
     return line
