@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from casarray.app.autodiscover_publishing import Publications
     from casarray.app.connectivity import Walker
     from casarray.app.fixed_ports import Progress
     from casarray.app.kerberos.ports import Agents, Realm
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
     from casarray.app.kerberos.telling import EventLog, Timers
     from casarray.app.operations import RemoteOperations
     from casarray.app.stores import DirectoryStore
-    from casarray.core.config import Config, KerberosSettings
+    from casarray.core.autodiscover.request import Request
+    from casarray.core.autodiscover.walk import Walked
+    from casarray.core.config import AutodiscoverSettings, Config, KerberosSettings
     from casarray.core.fixed_ports.asking import Answers
     from casarray.core.fixed_ports.subject import Subject
     from casarray.core.forwarding.table import Address
     from casarray.core.referral.visits import Visit
     from casarray.core.survey import Offer
+    from casarray.faces.cli.world import Asking
 
 
 def main() -> None:
@@ -36,6 +40,8 @@ def main() -> None:
         sys.exit(_run_referral(referral[0], (), (), referral[1]))
     if sys.argv[1:2] == ["rpc-proxy"] and (proxy := _plainly_run(sys.argv[2:])) is not None:
         sys.exit(_run_rpc_proxy(*proxy))
+    if sys.argv[1:2] == ["autodiscover"] and (told := _plainly_run(sys.argv[2:])) is not None:
+        sys.exit(_run_autodiscover(*told))
     from casarray.faces.cli.app import cli  # noqa: PLC0415 - see above
     from casarray.faces.cli.world import World  # noqa: PLC0415
 
@@ -45,6 +51,10 @@ def main() -> None:
         run_agent=_run_agent,
         run_referral=_run_referral,
         run_rpc_proxy=_run_rpc_proxy,
+        run_autodiscover=_run_autodiscover,
+        autodiscover=_autodiscover,
+        discover=_discover,
+        publications=_publications,
         visits=_visits,
         remove=_remove,
         survey=_survey,
@@ -100,6 +110,35 @@ def _run_rpc_proxy(path: str, as_json: bool) -> int:
     from casarray.rpc_proxy import run  # noqa: PLC0415 - loads the whole proxy
 
     return run(path, as_json=as_json)
+
+
+def _run_autodiscover(path: str, as_json: bool) -> int:
+    from casarray.autodiscover import run  # noqa: PLC0415 - loads all of it
+
+    return run(path, as_json=as_json)
+
+
+def _autodiscover() -> "AutodiscoverSettings":
+    return _usual().autodiscover
+
+
+def _discover(request: "Request", urls: Sequence[str], ask: "Asking") -> "Walked":
+    import asyncio  # noqa: PLC0415 - only what the command needs
+
+    from casarray.adapters.autodiscover_client import AutodiscoverClient  # noqa: PLC0415 - as above
+    from casarray.adapters.net.rpc_http_client import Basic  # noqa: PLC0415 - as above
+
+    logon = (lambda _host: Basic(ask.user, ask.password)) if ask.user else None
+    client = AutodiscoverClient(logon, ca=ask.ca, seconds=ask.seconds)
+    return asyncio.run(client.walk(request, urls, only=ask.only, tell=ask.tell))
+
+
+@contextmanager
+def _publications() -> "Iterator[Publications]":
+    from casarray.adapters.stores.ldap_publications import open_publications  # noqa: PLC0415 - its library is an extra
+
+    with open_publications(_usual().directory) as found:
+        yield found
 
 
 def _visits(path: str) -> "Sequence[Visit]":

@@ -45,12 +45,14 @@ from casarray.app.gateway import GatewayService
 from casarray.app.operations import GatewayStatus
 from casarray.app.ports import Mapper, ServerWish, State
 from casarray.core.config import Config, Mode
+from casarray.core.directory.model import Directory
 from casarray.core.errors import CasarrayError, Unavailable
 from casarray.core.forwarding.table import Address
 from casarray.faces.api.desk import Desk
 from casarray.faces.api.routes import api_routes
 
 if TYPE_CHECKING:
+    from casarray.autodiscover import RunningAutodiscover
     from casarray.rpc_proxy import RunningProxy
 
 log = logging.getLogger("casarray")
@@ -92,6 +94,8 @@ class Gateway:
         self._path = os.path.abspath(path)
         self._mode = config.gateway.mode
         self._rpc_http = config.rpc_http  # as the file says, wherever arrays come from; a restart reads it anew
+        self._told = config.autodiscover  # as above
+        self._autodiscover: RunningAutodiscover | None = None
         self._clock = SystemClock()
         self._notifier = Notifier()
         self._stop = asyncio.Event()
@@ -142,6 +146,7 @@ class Gateway:
                 if feed is not None:
                     self._spawn(self._follow(feed, service))
                 proxy = await self._start_rpc_proxy(service)
+                await self._start_autodiscover(feed)
                 await self._sweep(state)
                 self._spawn(self._keep_alive(service))
                 print("ready", flush=True)
@@ -156,6 +161,8 @@ class Gateway:
                 task.cancel()
             if proxy is not None:
                 await proxy.close()
+            if self._autodiscover is not None:
+                await self._autodiscover.close()
             await control.stop()
             await desk.close()
             await service.close(keep=self._mode is Mode.KERNEL)
@@ -173,6 +180,18 @@ class Gateway:
         await proxy.start()
         return proxy
 
+    async def _start_autodiscover(self, feed: DirectoryFeed | None) -> None:
+        """Where the file has a place for it: clients are told by the directory as the gateway knows it."""
+        if not (self._told.listen or self._told.redirect_listen):
+            return
+        from casarray.autodiscover import RunningAutodiscover  # noqa: PLC0415 - few gateways have one
+
+        profile, name = self._config.directory.profile, self._config.gateway.name
+        directory = (lambda: feed.directory) if feed is not None else Directory
+        running = RunningAutodiscover(self._told, profile, name, directory)
+        await running.start()
+        self._autodiscover = running
+
     async def _open_feed(self) -> DirectoryFeed | None:
         """The directory, read once, if the file says that arrays come from one; they are the configuration's then."""
         settings, gateway = self._config.directory, self._config.gateway
@@ -189,6 +208,8 @@ class Gateway:
     async def _load(self, feed: DirectoryFeed | None) -> Config:
         """The configuration as it is now: that of the file, with the arrays of the directory if they come from one."""
         config = await asyncio.to_thread(read_config, self._path)
+        if self._autodiscover is not None:
+            self._autodiscover.renew()
         if self._control is not None:
             try:
                 self._control.renew(config.api)

@@ -65,6 +65,8 @@ COMMANDS = (
     "spn plan", "spn apply", "spn audit", "spn list", "spn find",
     "account list", "account show", "account create", "account adopt", "account encryption", "account remove",
     "account roll", "agent run", "agent check", "agent state", "agent init", "test kerberos", "rpc-proxy run",
+    "autodiscover run", "autodiscover show", "autodiscover ask", "autodiscover publish", "autodiscover unpublish",
+    "autodiscover check",
 )  # fmt: skip
 
 

@@ -32,7 +32,6 @@ from starlette.routing import BaseRoute, Route
 
 from casarray.adapters.api_address import Credentials, Door
 from casarray.adapters.http_server import MOST_CONNECTIONS, HttpServer, TlsServer, stop_servers
-from casarray.adapters.http_server import STOP_SECONDS as STOP_SECONDS  # noqa: PLC0414 - others end servers alike
 from casarray.adapters.prometheus import CONTENT_TYPE, exposition
 from casarray.app.operations import Operations
 from casarray.core.config import ApiSettings, Wish

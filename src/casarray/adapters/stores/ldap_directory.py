@@ -280,7 +280,7 @@ class LdapDirectory:
             if isinstance(step, OnlyArray):
                 self._check_only_array(connection, step)
             else:
-                _carry_out(connection, step)
+                carry_out(connection, step)
         except MovedOn:
             if isinstance(step, Add):
                 self._refuse_hidden(connection, step)
@@ -320,7 +320,7 @@ class LdapDirectory:
         if not first:
             return
         for undo in step.undo:
-            _carry_out(connection, undo)
+            carry_out(connection, undo)
         raise Conflict(
             f"somebody else gave the site {ad.first_value(step.site)} an array at the same time "
             f"({ad.first_value(first[0])}), and a site has one: ours was taken back"
@@ -330,7 +330,8 @@ class LdapDirectory:
 _HOLDERS = (ad.SERVERS, ad.ARRAYS, ad.DATABASES)
 
 
-def _carry_out(connection: "Connection", step: Step) -> None:
+def carry_out(connection: "Connection", step: Step) -> None:
+    """Perform one step that is an LDAP operation, or look."""
     if isinstance(step, Add):
         try:
             connection.add(step.dn, {"objectClass": step.classes, **step.values})

@@ -12,6 +12,7 @@ from casarray.faces.cli import (
     account,
     agent,
     array,
+    autodiscover,
     begin,
     completion,
     dag,
@@ -105,6 +106,7 @@ cli.add_typer(dag.commands, name="dag")
 cli.add_typer(site.commands, name="site")
 cli.add_typer(account.commands, name="account")
 cli.add_typer(agent.commands, name="agent")
+cli.add_typer(autodiscover.commands, name="autodiscover")
 directory.add_to(cli)
 cli.add_typer(ports.commands, name="ports")
 cli.add_typer(referral.commands, name="referral")

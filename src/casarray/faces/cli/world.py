@@ -9,7 +9,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,9 @@ from casarray.core.errors import ConfigError, Unavailable
 from casarray.core.forwarding.table import Address
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from casarray.app.autodiscover_publishing import Publications
     from casarray.app.connectivity import Walker
     from casarray.app.directory import DirectoryService
     from casarray.app.fixed_ports import Progress
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
     from casarray.app.kerberos.proving import Knocker
     from casarray.app.kerberos.telling import EventLog, Timers
     from casarray.app.stores import DirectoryStore
-    from casarray.core.config import KerberosSettings
+    from casarray.core.autodiscover.request import Request
+    from casarray.core.autodiscover.walk import Hop, Walked
+    from casarray.core.config import AutodiscoverSettings, KerberosSettings
     from casarray.core.fixed_ports.asking import Answers
     from casarray.core.fixed_ports.subject import Subject
     from casarray.core.referral.visits import Visit
@@ -108,6 +113,36 @@ def _no_visits(path: str) -> "Sequence[Visit]":
     raise Unavailable(f"nobody here knows who came ({path})")
 
 
+def _no_autodiscover(path: str, _as_json: bool) -> int:
+    raise Unavailable(f"no Autodiscover can be run from here ({path})")
+
+
+def _untold() -> "AutodiscoverSettings":
+    from casarray.core.config import AutodiscoverSettings  # noqa: PLC0415 - only what the command needs
+
+    return AutodiscoverSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a client of Autodiscover asks: its logon, whom it trusts, and who hears of each stop."""
+
+    user: str
+    password: str = field(repr=False)
+    ca: str
+    seconds: float
+    only: bool
+    tell: "Callable[[Hop], None]"
+
+
+def _no_discovery(_request: "Request", _urls: Sequence[str], _asking: Asking) -> "Walked":
+    raise Unavailable("nobody can be asked from here")
+
+
+def _no_publications() -> "AbstractContextManager[Publications]":
+    raise Unavailable("no Active Directory can be reached from here")
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The outside of the command line."""
@@ -127,6 +162,10 @@ class World:
     # path of a configuration, addresses, retired names, log as JSON -> exit code
     run_referral: Callable[[str, Sequence[str], Sequence[str], bool], int] = _no_referral
     run_rpc_proxy: Callable[[str, bool], int] = _no_rpc_proxy  # path of a configuration, log as JSON -> exit code
+    run_autodiscover: Callable[[str, bool], int] = _no_autodiscover  # path of a configuration, log as JSON
+    autodiscover: "Callable[[], AutodiscoverSettings]" = _untold  # of the usual configuration
+    discover: "Callable[[Request, Sequence[str], Asking], Walked]" = _no_discovery  # whose settings, URLs to ask first
+    publications: "Callable[[], AbstractContextManager[Publications]]" = _no_publications  # service connection points
     visits: "Callable[[str], Sequence[Visit]]" = _no_visits  # path of a configuration -> who came to retired names
     kerberos: "Callable[[], KerberosSettings]" = _no_kerberos  # of the usual configuration
     open_realm: "Callable[[], Realm]" = _no_realm
