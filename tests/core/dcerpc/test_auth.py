@@ -57,6 +57,7 @@ class PaperSecurity:
         return "alice@LAB" if self.server and self.complete else ""
 
     mechanism = "paper"
+    signs_headers = False
 
     def step(self, token: bytes) -> bytes:
         wanted = ((b"hello", b"thanks") if self.server else (b"", b"welcome"))[self.turn]

@@ -69,6 +69,8 @@ class GssSecurity:
         """``Kerberos``, or how it was agreed on."""
         return _NAMES[self._kind]
 
+    signs_headers = False  # only where that was agreed on
+
     def step(self, token: bytes) -> bytes:
         """Take the peer's token; the own next one. `Denied` says what the library says."""
         accepts = self._context.usage == "accept"

@@ -56,7 +56,11 @@ class Security(Protocol):
 
     @property
     def mechanism(self) -> str:
-        """What was agreed on: ``Kerberos``."""
+        """What was agreed on: ``Kerberos``, ``NTLM``."""
+
+    @property
+    def signs_headers(self) -> bool:
+        """Whether its tokens vouch for whole PDUs even where header signing was not agreed on, as NTLM's do."""
 
     def step(self, token: bytes) -> bytes:
         """Take the peer's token (a client begins with none); the own next one, empty when there is nothing to say."""
@@ -101,6 +105,11 @@ class Protection:
         """Whether calls carry tokens at all."""
         return self.level > AuthLevel.CONNECT
 
+    @property
+    def whole(self) -> bool:
+        """Whether tokens vouch for the whole PDU, or for its stub only."""
+        return self.header_signing or self.security.signs_headers
+
     def mark(self, pdu: P) -> P:
         """The PDU with a trailer of the right size, so that it can be split into fragments that leave room for it."""
         if not self.active:
@@ -116,10 +125,10 @@ class Protection:
         end = len(raw) - len(pdu.auth.token)
         before, body, after = raw[: pdu.stub_at], raw[pdu.stub_at : end - TRAILER_SIZE], raw[end - TRAILER_SIZE : end]
         if self.level == AuthLevel.PRIVACY:
-            outside = (before, after) if self.header_signing else (b"", b"")
+            outside = (before, after) if self.whole else (b"", b"")
             body, token = self.security.seal(outside[0], body, outside[1])
         else:
-            token = self.security.sign(raw[:end] if self.header_signing else body)
+            token = self.security.sign(raw[:end] if self.whole else body)
         return before + body + after + token
 
     def reveal(self, pdu: P) -> P:
@@ -132,10 +141,10 @@ class Protection:
         raw, end = pdu.raw, len(pdu.raw) - len(auth.token)
         before, body, after = raw[: pdu.stub_at], raw[pdu.stub_at : end - TRAILER_SIZE], raw[end - TRAILER_SIZE : end]
         if self.level == AuthLevel.PRIVACY:
-            outside = (before, after) if self.header_signing else (b"", b"")
+            outside = (before, after) if self.whole else (b"", b"")
             body = self.security.unseal(outside[0], body, outside[1], auth.token)
         else:
-            self.security.verify(raw[:end] if self.header_signing else body, auth.token)
+            self.security.verify(raw[:end] if self.whole else body, auth.token)
         return replace(pdu, stub=body[: len(body) - len(auth.pad or b"")])
 
 
@@ -146,6 +155,7 @@ class ServerAuth:
     def __init__(self, open_security: Callable[[int], Security | None]) -> None:
         self._open = open_security
         self._protection: Protection | None = None
+        self._refused: Denied | None = None
 
     @property
     def caller(self) -> Caller | None:
@@ -175,12 +185,29 @@ class ServerAuth:
             return None
         if found is None or (auth.type, auth.context_id, auth.level) != (found.kind, found.context_id, found.level):
             raise Denied("a connection has one security context; the client wants another one")
+        if self._refused is not None:
+            raise self._refused
         if found.security.complete:
             raise Denied("the client goes on authenticating after both sides were satisfied")
         if pdu.flags & HEADER_SIGNING:
             self._protection = found = replace(found, header_signing=True)
         token = found.security.step(auth.token)
         return replace(auth, token=token, pad=None) if token else None
+
+    def last_leg(self, pdu: Pdu) -> None:
+        """Take the token of an auth3. Nobody answers it: what is wrong with it the first call hears, as with Windows.
+
+        [MS-RPCE] 3.3.1.5.2.2
+        """
+        try:
+            self.leg(pdu)
+        except Denied as error:
+            self._refused = error
+
+    @property
+    def refused(self) -> bool:
+        """Whether the client's auth3 proved nothing."""
+        return self._refused is not None
 
     @property
     def signs_headers(self) -> bool:
@@ -191,6 +218,8 @@ class ServerAuth:
         """A fragment of a call, checked and in clear. `Denied` if it is not what the caller sent."""
         if self._protection is None:
             return request
+        if self._refused is not None:
+            raise self._refused
         if not self._protection.security.complete:
             raise Denied("a call came before its caller had proven who that is")
         return self._protection.reveal(request)

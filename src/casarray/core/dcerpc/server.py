@@ -302,6 +302,8 @@ class RpcServer:
                 self._on_alter(pdu, events)
             case Bind():
                 self._on_bind(pdu, events)
+            case Auth3() if self._auth is not None:
+                self._auth.last_leg(pdu)
             case Auth3():
                 self._next_leg(pdu)
             case CoCancel():
@@ -419,7 +421,8 @@ class RpcServer:
             events.append(Send(_fault(pdu, pdu.context_id, status, True)))
             raise
         except Denied:
-            events.append(Send(_fault(pdu, pdu.context_id, SECURITY_ERROR, True)))
+            status = ACCESS_DENIED if self._auth is not None and self._auth.refused else SECURITY_ERROR
+            events.append(Send(_fault(pdu, pdu.context_id, status, True)))
             raise
         if request is None:
             return

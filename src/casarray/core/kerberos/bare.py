@@ -39,9 +39,9 @@ def _bare(token: bytes) -> bytes:
         der.inside(fields, fields.data[fields.at], "NegTokenInit")
     first = fields.data[before : fields.at]
     inner = _only(der.inside(fields, _MECH_TOKEN, "mechToken").rest(), der.OCTET_STRING).rest()
-    changed = _element(_MECH_TOKEN, _element(der.OCTET_STRING, _bare(inner)))
-    offer = _element(_INIT, _element(der.SEQUENCE, first + changed + fields.rest()))
-    return _element(_FRAME, _element(der.OBJECT_IDENTIFIER, mechanism) + offer)
+    changed = der.element(_MECH_TOKEN, der.element(der.OCTET_STRING, _bare(inner)))
+    offer = der.element(_INIT, der.element(der.SEQUENCE, first + changed + fields.rest()))
+    return der.element(_FRAME, der.element(der.OBJECT_IDENTIFIER, mechanism) + offer)
 
 
 def _only(data: bytes, tag: int) -> Reader:
@@ -51,11 +51,3 @@ def _only(data: bytes, tag: int) -> Reader:
     if reader.left:
         raise WireError("trailing", f"{reader.left} octets behind an element of DER")
     return found
-
-
-def _element(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + content

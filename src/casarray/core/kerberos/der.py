@@ -59,6 +59,15 @@ def string(reader: Reader, what: str) -> str:
         raise WireError("text", f"{what}: not UTF-8") from error
 
 
+def element(tag: int, content: bytes) -> bytes:
+    """An element, written."""
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(octets))) + octets + content
+
+
 def _length(reader: Reader, what: str) -> int:
     first = reader.u8(f"{what}: length")
     if first < 0x80:
