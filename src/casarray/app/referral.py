@@ -136,7 +136,7 @@ class ReferralService:
             if server is not None and server.is_member:
                 said.append(
                     f"{station.name} is retired here and still a member of its site's array in the directory: take it "
-                    f"out (casarray server remove {station.name}), or clients are led to it"
+                    f"out (casarray server take-out {station.name}), or clients are led to it"
                 )
         return tuple(said)
 

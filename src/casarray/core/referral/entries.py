@@ -3,7 +3,7 @@
 [MS-OXOABK] 2.2.3 says which properties there are, [MS-OXNSPI] 3.1.4.7 what a name check compares.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from uuid import UUID
 
 from casarray.core.dcerpc.interfaces.nspi_entry_ids import DisplayType, EphemeralEntryId, PermanentEntryId
@@ -114,13 +114,22 @@ def exact_names(person: Person) -> Iterator[str]:
             yield key(name)
 
 
-def begins(person: Person, typed: str) -> bool:
-    """Whether names of this person begin as somebody typed, who may have typed several parts: ``al smi``."""
-    names = [*exact_names(person), key(person.display_name)]
-    if any(name.startswith(typed) for name in names):
-        return True
-    words = key(person.display_name).replace(",", " ").split()
-    return all(any(word.startswith(part) for word in words) for part in typed.replace(",", " ").split())
+def search_text(person: Person) -> str:
+    """All that a name check compares, folded, each name and each word of the display name behind a line's end."""
+    display = key(person.display_name)
+    return "".join(f"\n{name}" for name in (*exact_names(person), display, *display.replace(",", " ").split()))
+
+
+def begin(texts: Sequence[str], typed: str) -> Iterator[int]:
+    """Which of these people have a name that begins as somebody typed, who may have typed several parts: ``al smi``.
+
+    ``texts`` are their `search_text`: to look through one costs little, so that a list may be long.
+    """
+    whole = f"\n{typed}"
+    parts = [f"\n{part}" for part in typed.replace(",", " ").split()]
+    if len(parts) < 2:
+        return (row for row, text in enumerate(texts) if whole in text)
+    return (row for row, text in enumerate(texts) if whole in text or all(part in text for part in parts))
 
 
 def bare_name(typed: str) -> tuple[str, bool]:

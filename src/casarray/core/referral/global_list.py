@@ -6,11 +6,12 @@ lives: a client may keep them as long as it keeps its handle. [MS-OXNSPI] 2.2.9.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from casarray.core.dcerpc.interfaces.nspi import Stat
 from casarray.core.dcerpc.interfaces.nspi_entry_ids import FIRST_MINIMAL_ID, Place
 from casarray.core.directory.model import key
-from casarray.core.referral.entries import bare_name, begins, exact_names
+from casarray.core.referral.entries import bare_name, begin, exact_names, search_text
 from casarray.core.referral.guide import Person
 
 
@@ -23,6 +24,7 @@ class GlobalList:
         self._people: Sequence[Person] = ()
         self._rows: dict[str, int] = {}  # folded DN -> row
         self._exact: dict[str, list[int]] = {}  # folded name -> rows
+        self._texts: list[str] = []  # what a name check looks through, by row
 
     def show(self, people: Sequence[Person]) -> None:
         """This is everybody now; the same object as before costs nothing."""
@@ -30,6 +32,7 @@ class GlobalList:
             return
         self._people = people
         self._rows = {key(person.legacy_dn): row for row, person in enumerate(people)}
+        self._texts = [search_text(person) for person in people]
         self._exact = {}
         for row, person in enumerate(people):
             for name in exact_names(person):
@@ -69,14 +72,7 @@ class GlobalList:
             return []
         if found := self._exact.get(text):
             return found[:most]
-        rows: list[int] = []
-        if not exact:
-            for row, person in enumerate(self._people):
-                if begins(person, text):
-                    rows.append(row)
-                    if len(rows) >= most:
-                        break
-        return rows
+        return [] if exact else list(islice(begin(self._texts, text), most))
 
     def place(self, stat: Stat) -> int | None:
         """The row at which a client stands, its delta counted in; the number of rows is the end, None nowhere."""

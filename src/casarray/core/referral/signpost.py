@@ -44,6 +44,7 @@ class Signpost:
         self._directory = directory
         self._gone = gone
         self._site = site
+        self._mdbs: tuple[Directory | None, dict[str, str]] = (None, {})  # by the database's name
         self._listed: tuple[Directory | None, tuple[Person, ...]] = (None, ())
 
     @property
@@ -139,7 +140,7 @@ class Signpost:
         database = directory.databases.get(key(account.database)) if account.database else None
         if database is None:
             return None
-        mdb = legacy_dn.of_database(directory, self._led(directory, database))
+        mdb = self._mdb(directory, database)
         return Person(
             account.name,
             legacy_dn.of_account(directory, account),
@@ -149,6 +150,15 @@ class Signpost:
             home_mdb=mdb,
             home_server=mdb.removesuffix(legacy_dn.PRIVATE_MDB),
         )
+
+    def _mdb(self, directory: Directory, database: Database) -> str:
+        """The DN that its clients are told, worked out once for each directory: a database has many mailboxes."""
+        if self._mdbs[0] is not directory:
+            self._mdbs = directory, {}
+        known = self._mdbs[1].get(database.name)
+        if known is None:
+            known = self._mdbs[1][database.name] = legacy_dn.of_database(directory, self._led(directory, database))
+        return known
 
     def _led(self, directory: Directory, database: Database) -> Database:
         """The database as its clients are told of it now; that it still names a server that is gone helps nobody."""
