@@ -129,6 +129,8 @@ class Mailbox:
         table, answers = list(handles), []
         for request in requests:
             answer = self._perform(session, request)
+            if isinstance(request, RopRelease) and request.handle_index < len(table):
+                table[request.handle_index] = NO_HANDLE
             if answer is not None:
                 answers.append(answer)
                 _enter(table, answer)
