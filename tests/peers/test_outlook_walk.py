@@ -4,6 +4,7 @@ All of it stands on the loopback, and names are told to the walk; what answers i
 """
 
 import asyncio
+import os
 import shutil
 import ssl
 import subprocess
@@ -19,10 +20,13 @@ import pytest
 
 from casarray.adapters.net.rpc_http_proxy import RpcHttpProxy, Verdict
 from casarray.adapters.outlook_network import OutlookNetwork
+from casarray.adapters.rpc_logon import Logon
 from casarray.app.connectivity import perform
 from casarray.core.autodiscover.response import EXCH, EXPR, Protocol, Response, Settings, User, write_response
+from casarray.core.dcerpc.auth import AuthLevel, AuthType, Security
 from casarray.core.directory.model import ROLES, Account, Array, Copy, Database, Directory, Server, Site
-from casarray.core.errors import NotFound
+from casarray.core.errors import Denied, NotFound
+from casarray.core.ntlm.context import NtlmClient, NtlmServer
 from casarray.core.outlook.asking import Resolved, Way, Went
 from casarray.core.outlook.planning import plan_of
 from casarray.core.outlook.verdicts import Result, Step, Trouble
@@ -330,6 +334,52 @@ async def test_autodiscover_behind_a_certificate_that_nobody_vouches_for_says_so
     steps = await discovering(tmp_path, told(), trusted=False)
     assert (steps[-1].scenario, steps[-1].trouble) == ("Autodiscover", Trouble.NO_AUTODISCOVER)
     assert "certificate" in steps[-1].text
+
+
+# Clocks.
+
+
+class Stale(NtlmServer):
+    """Any ticket is refused, without a word of why."""
+
+    def step(self, token: bytes) -> bytes:  # noqa: ARG002 - as every server
+        raise Denied("the ticket is not right")
+
+
+class WithTicket(Named):
+    """A client that has a ticket, of which it is told nothing more."""
+
+    def _log_on(self, target: str) -> Logon:
+        ticket = NtlmClient("alice", "LAB", "any", target, random=os.urandom, clock=time.time)
+        return Logon(AuthType.KERBEROS, ticket, AuthLevel.PRIVACY)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "trouble", "words"),
+    [
+        (1800.0, Trouble.CLOCK, "is 30 minutes ahead of this machine's, and it does not take our ticket"),
+        (-1800.0, Trouble.CLOCK, "is 30 minutes behind this machine's"),
+        (0.0, Trouble.NO_KERBEROS, "does not take our proof"),
+    ],
+)
+async def test_a_member_that_refuses_tickets_is_asked_what_time_it_has(
+    ahead: float, trouble: Trouble, words: str
+) -> None:
+    def acceptor(kind: int) -> Security:
+        server = NtlmServer if kind == AuthType.NTLM else Stale
+        return server("cas1", "LAB", lambda *_: None, random=os.urandom, clock=lambda: time.time() + ahead)
+
+    ports = {"epm": EPM, "ab": AB, "rpc": RPC}
+    server = LabServer("cas1", [MEMBERS["cas1"]], ports, directory=directory, security=acceptor)
+    server.exchange.address = IPv4Address(MEMBERS["cas1"])
+    await server.start()
+    network = WithTicket(Means(LogOn("kerberos"), timeout_seconds=3.0), {NAME: MEMBERS["cas1"]})
+    wish = Wish(user=USER, logon="kerberos", mapper_port=EPM, discover=False)
+    steps = await perform(plan_of(directory(vip=MEMBERS["cas1"]), wish), network, lambda _: None, time.monotonic)
+    await network.close()
+    await server.close()
+    assert (steps[-1].scenario, steps[-1].trouble) == ("RFR", trouble), steps[-1].text
+    assert words in steps[-1].text
 
 
 # RPC over HTTP.

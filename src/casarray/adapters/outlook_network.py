@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import ssl
+import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,16 @@ from casarray.adapters.net.rpc_channel import Channel, Nonsense, NotThere, Rejec
 from casarray.app.connectivity import Connection
 from casarray.core.autodiscover.request import Request
 from casarray.core.autodiscover.walk import LookUp, Visit
-from casarray.core.dcerpc.auth import AuthLevel
+from casarray.core.dcerpc.auth import AuthLevel, AuthType, ClientAuth
 from casarray.core.dcerpc.client import Reply
 from casarray.core.dcerpc.syntax import Syntax
 from casarray.core.errors import CasarrayError, Denied, Unavailable
 from casarray.core.forwarding.table import Address
 from casarray.core.health.certificate import names
 from casarray.core.health.conversation import Failure
+from casarray.core.kerberos.proof import SKEW
 from casarray.core.outlook.asking import Certificate, Discovered, Open, Opened, Resolved, Way, Went
+from casarray.core.outlook.clocks import ClockAsker, difference_text
 from casarray.core.outlook.wish import Means
 
 if TYPE_CHECKING:
@@ -193,8 +196,25 @@ class OutlookNetwork:
         went = await self._bind(channel, wanted, logon)
         if went is not None:
             channel.close(hard=True)
-            return went
+            return await self._looked_at_clock(went, wanted)
         return _Connection(channel, logon)
+
+    async def _looked_at_clock(self, went: Went, wanted: Open) -> Went:
+        """A server that refuses a ticket may have another time than we, and does not say so by itself."""
+        if went.way is not Way.DENIED or self._means.log_on.kind == "ntlm" or wanted.proxy:
+            return went
+        asker = ClockAsker()
+        channel = await self._connect(wanted)
+        if isinstance(channel, Went):
+            return went
+        began = time.time()
+        with contextlib.suppress(CasarrayError):
+            await channel.bind(wanted.interface, auth=ClientAuth(asker, AuthType.NTLM, LEVEL))
+        channel.close(hard=True)
+        if asker.time is None or abs(ahead := asker.time - began) <= SKEW:
+            return went
+        where = difference_text(ahead)
+        return Went(Way.CLOCK, f"that of {wanted.host} is {where} this machine's, and it does not take our ticket")
 
     async def _connect(self, wanted: Open) -> Channel | Went:
         try:
