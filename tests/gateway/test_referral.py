@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from impacket.dcerpc.v5 import epm as impacket_epm
@@ -149,9 +150,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @contextmanager
-def referring(place: Place) -> Iterator["subprocess.Popen[str]"]:
+def referring(place: Place, *options: str) -> Iterator["subprocess.Popen[str]"]:
     """The program; ended by SIGTERM with 0 if it still runs then."""
-    command = [PROGRAM, "referral", "run", "-c", place.config]
+    command = [PROGRAM, "referral", "run", *(options or ("-c", place.config))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -381,3 +382,71 @@ def test_a_second_referral_on_the_same_state_is_refused(place: Place) -> None:
         )
     assert done.returncode == 1
     assert "another casarray referral" in done.stderr
+
+
+FILE = """\
+[gateway]
+name = "gw1"
+state = "{folder}/alone"
+metrics = ""
+
+[referral]
+mapper_port = {mapper}
+book_port = {book}
+mailbox_port = {mailbox}
+metrics = "127.0.0.1:{metrics}"
+
+[[site]]
+name = "Ulm"
+
+[[array]]
+name = "ULM"
+fqdn = "ulm.lab.example"
+site = "Ulm"
+addresses = ["10.11.0.100"]
+profile = "exchange-2010"
+"""
+
+
+async def test_without_a_directory_clients_are_led_to_the_array_of_the_file_and_counted(place: Place) -> None:
+    metrics, here, source = free_port(23700), f"{place.site.net}.3.1", f"{place.site.net}.35.1"
+    path = place.folder / "alone.toml"
+    path.write_text(FILE.format(folder=place.folder, metrics=metrics, **place.ports))
+    names = ("--listen", here, "--retired", "old8.lab.example", "--retired", "old9.lab.example")
+    with referring(place, "-c", str(path), *names):
+        for name in ("old9", "OLD8.lab.example"):
+            dn = f"/o=Lab/ou=x/cn=Configuration/cn=Servers/cn={name}"
+            assert await host_behind(here, place.ports["mapper"], dn, source) == "ulm.lab.example"
+
+        async def told() -> None:
+            text = await asyncio.to_thread(read, f"http://127.0.0.1:{metrics}/metrics")
+            assert 'casarray_referral_clients{name="old8"} 1.0' in text
+            assert 'casarray_referral_clients{name="old9"} 1.0' in text
+            assert 'casarray_referral_answers_total{call="RfrGetFQDNFromServerDN",name="old8"} 2.0' in text
+            assert "casarray_referral_connections 0.0" in text
+
+        await eventually(told)
+        assert await asyncio.to_thread(read, f"http://127.0.0.1:{metrics}/healthz") == "ok\n"
+
+
+def read(url: str) -> str:
+    with urlopen(url, timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--listen", "127.0.0.1"), "belong together"),
+        (("--listen", "nowhere", "--retired", "old1.lab.example"), "write it like"),
+        ((), "nothing says for which servers"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_the_reason(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(f'[gateway]\nname = "gw1"\nstate = "{tmp_path}/s"\n[directory]\nstore = "sqlite:{tmp_path}/s"\n')
+    command = [PROGRAM, "referral", "run", "-c", str(path), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert reason in done.stderr
