@@ -8,12 +8,21 @@
 Getting a ticket may take its time: from a coroutine ask in a thread (`asyncio.to_thread`).
 """
 
-from contextlib import closing
+import secrets
+import time
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from casarray.core.dcerpc.auth import AuthLevel, AuthType, ClientAuth, Security
 from casarray.core.errors import Denied
+from casarray.core.kerberos.proof import Got
+from casarray.core.kerberos.proof_words import WORDS
+from casarray.core.kerberos.tickets import KERBEROS
+from casarray.core.ntlm.context import NtlmClient
+from casarray.core.spnego.negotiation import NTLM, SpnegoClient, Way
+
+if TYPE_CHECKING:
+    from casarray.adapters.kerberos.initiator import Purse
 
 Kind = Literal["kerberos", "ntlm", "negotiate"]
 
@@ -51,23 +60,71 @@ class Logons:
     """Opens the security of connections for one credential, and keeps its tickets meanwhile."""
 
     def __init__(self, credential: Credential) -> None:
-        self._credential = credential
+        self._who = credential
+        self._purse: Purse | None = None
 
     def open(self, kind: Kind, target: str, level: AuthLevel) -> Logon:
-        """For one connection to the service ``class/host``. `Denied` says why that is not possible."""
-        from casarray.adapters.kerberos.rpc_security import initiate  # noqa: PLC0415 - its library is an extra
+        """For one connection to the service ``class/host``. `Denied` says why that is not possible.
 
+        ``negotiate`` offers Kerberos where there is a ticket and NTLM where there is a password, and the server picks.
+        """
         if kind == "ntlm":
-            raise Denied("NTLM is not there yet")
-        auth_type = AuthType.KERBEROS if kind == "kerberos" else AuthType.SPNEGO
-        sealed = level == AuthLevel.PRIVACY
-        return Logon(auth_type, initiate(target, self._credential.ccache, auth_type, sealed=sealed), level)
+            return Logon(AuthType.NTLM, self._ntlm(target), level)
+        why_not = self._why_not_kerberos(target)
+        if kind == "kerberos":
+            if why_not:
+                raise Denied(f"Kerberos is not possible: {why_not}")
+            return Logon(AuthType.KERBEROS, self._kerberos(target, level), level)
+        ways = [] if why_not else [Way(KERBEROS, self._kerberos(target, level))]
+        if self._who.password:
+            ways.append(Way(NTLM, self._ntlm(target)))
+        if not ways:
+            raise Denied(f"Kerberos is not possible: {why_not}; and NTLM takes a password")
+        return Logon(AuthType.SPNEGO, SpnegoClient(ways), level, why_not)
 
     def close(self) -> None:
         """Forget the tickets. Twice is once."""
+        if self._purse is not None:
+            self._purse.close()
+            self._purse = None
+
+    def _ntlm(self, target: str) -> NtlmClient:
+        if not self._who.password:
+            raise Denied("a logon by NTLM takes a password; with tickets only Kerberos is possible")
+        who = self._who
+        return NtlmClient(who.user, who.domain, who.password, target, random=secrets.token_bytes, clock=time.time)
+
+    def _kerberos(self, target: str, level: AuthLevel) -> Security:
+        assert self._purse is not None  # there is a ticket
+        return self._purse.security(target, AuthType.KERBEROS, sealed=level == AuthLevel.PRIVACY)
+
+    def _why_not_kerberos(self, target: str) -> str:
+        """Get a ticket; in words why there is none, empty if there is."""
+        try:
+            from casarray.adapters.kerberos.initiator import Purse  # noqa: PLC0415 - its libraries are an extra
+        except ImportError as error:
+            return f"the Kerberos libraries are missing ({error.name}): install casarray[kerberos]"
+        if self._purse is None:
+            if self._who.password:
+                self._purse = Purse(principal_of(self._who), password=self._who.password)
+            else:
+                self._purse = Purse(ccache=self._who.ccache)
+        found = self._purse.get(target)
+        if isinstance(found, Got):
+            return ""
+        words = WORDS[found.trouble]
+        return f"{words.says.format_map(_Places(name=target, detail=found.detail))}; {words.next}"
 
 
-def open_security(kind: Kind, target: str, credential: Credential, level: AuthLevel) -> Logon:
-    """The same for a single connection."""
-    with closing(Logons(credential)) as logons:
-        return logons.open(kind, target, level)
+class _Places(dict[str, str]):
+    """What the words of a trouble name; what is not known here stays empty."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def principal_of(who: Credential) -> str:
+    """The Kerberos name: a domain that has a dot is a realm, else the realm is the one of krb5.conf."""
+    user, _, suffix = who.user.partition("@")
+    realm = suffix or (who.domain if "." in who.domain else "")
+    return f"{user}@{realm.upper()}" if realm else user

@@ -24,7 +24,8 @@ is looked at anew when it has changed.
 
 With ``--keytab FILE`` callers may authenticate by Kerberos, with a ticket for any name whose key stands in that file,
 which is read anew for each of them. The state then tells who called last and how, and how many calls each has made;
-those who do not authenticate are served as ever, unless ``--kerberos-only``.
+those who do not authenticate are served as ever, unless ``--kerberos-only``. With ``--ntlm-users FILE`` they may do it
+by NTLM too, by itself or inside SPNEGO; with ``--no-kerberos`` by nothing else, as where a server has lost its keys.
 
 The journal (see `lab.journal`) gets a line for each connection and each call, with the name of the client as soon as a
 call has carried it.
@@ -366,7 +367,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         domain=arguments.domain,
         journal=journal,
         transfer=transfer,
-        security=_security(arguments.keytab),
+        security=_security(arguments),
         kerberos_only=arguments.kerberos_only,
         directory=_directory(arguments.directory),
         demands=Demands(encrypted=arguments.encrypted_only),
@@ -392,13 +393,15 @@ async def serve(arguments: argparse.Namespace) -> None:
     journal.close()
 
 
-def _security(keytab: Path | None) -> Callable[[int], Security | None] | None:
-    """What opens acceptors from that keytab."""
-    if keytab is None:
+def _security(arguments: argparse.Namespace) -> Callable[[int], Security | None] | None:
+    """What opens acceptors, by the files that are given."""
+    keytab = None if arguments.no_kerberos else arguments.keytab
+    if keytab is None and arguments.ntlm_users is None:
         return None
-    from casarray.adapters.kerberos.rpc_security import Acceptors  # noqa: PLC0415 - its library is an extra
+    from casarray.adapters.rpc_acceptors import AnyAcceptors  # noqa: PLC0415 - its libraries are an extra
 
-    return Acceptors(keytab).accept
+    name = f"{arguments.name}.{arguments.domain}"
+    return AnyAcceptors(keytab, arguments.ntlm_users, name=name, domain=arguments.domain).accept
 
 
 def _directory(name: str | None) -> Callable[[], Directory] | None:
@@ -433,6 +436,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--directory", metavar="STORE", help="answer by this directory")
     parser.add_argument("--encrypted-only", action="store_true", help="open mailbox sessions over sealed calls alone")
     parser.add_argument("--keytab", type=Path, help="take Kerberos tickets for the names in this keytab")
+    parser.add_argument("--no-kerberos", action="store_true", help="take no tickets, whatever keytab there is")
+    parser.add_argument("--ntlm-users", type=Path, metavar="FILE", help="take NTLM; mode 0600, lines of name:password")
     parser.add_argument("--kerberos-only", action="store_true", help="deny calls of who has not authenticated")
     parser.add_argument("--journal", type=Path, help="append one JSON object a line")
     parser.add_argument("--control", type=Path, help="path of the control socket")

@@ -86,9 +86,10 @@ def said(error: GSSError) -> str:
 class Purse:
     """Our tickets. Several threads may use it; each call may have to wait for a KDC."""
 
-    def __init__(self, principal: str = "", keytab: str = "", ccache: str = "") -> None:
-        """As `[kerberos]` says it; all empty: the cache of whoever started us."""
+    def __init__(self, principal: str = "", keytab: str = "", ccache: str = "", password: str = "") -> None:
+        """As `[kerberos]` says it; all empty: the cache of whoever started us. A password is the principal's."""
         self._principal = principal
+        self._password = password
         self._keytab = keytab
         self._ccache = ccache
         self._cache = ""
@@ -145,9 +146,9 @@ class Purse:
         except GSSError as error:
             raise Denied(said(error)) from None
 
-    def security(self, name: str) -> GssSecurity:
-        """The same for RPC. `Denied`."""
-        return initiate(self._spelt(name), self._cache, AuthType.SPNEGO)
+    def security(self, name: str, kind: AuthType = AuthType.SPNEGO, *, sealed: bool = True) -> GssSecurity:
+        """The same for RPC; see `initiate`. `Denied`."""
+        return initiate(self._spelt(name), self._cache, kind, sealed=sealed)
 
     def close(self) -> None:
         """Forget all tickets. Twice is once."""
@@ -167,6 +168,9 @@ class Purse:
 
     def _fill(self) -> NoTicket | None:
         context = krb5.init_context()
+        if self._password:
+            self._fill_by_password(context)
+            return None
         if self._keytab:
             return self._fill_from_keytab(context)
         source = krb5.cc_resolve(context, self._ccache.encode()) if self._ccache else krb5.cc_default(context)
@@ -178,6 +182,12 @@ class Purse:
         if self._until <= time.time():
             return NoTicket(Trouble.NO_TICKET_OF_OURS, "the ticket-granting ticket has expired")
         return None
+
+    def _fill_by_password(self, context: Any) -> None:
+        client = krb5.parse_name_flags(context, self._principal.encode())
+        options = krb5.get_init_creds_opt_alloc(context)
+        found = krb5.get_init_creds_password(context, client, options, self._password.encode())
+        self._keep(context, client, [found])
 
     def _fill_from_keytab(self, context: Any) -> NoTicket | None:
         keytab = krb5.kt_resolve(context, self._keytab.encode())
