@@ -8,9 +8,8 @@ from casarray.core.health.conversation import Answer, Ask, Dial, Encrypt, Steps
 from casarray.core.rpc_http.http import IN, AnswerHead, Target, request_head, take_answer
 from casarray.core.rpc_http.messages import Echo
 from casarray.core.rpc_http.rts import decode_rts
+from casarray.core.rpc_http.server import BANNER
 
-#: What a server says on its port before anything is said to it. [MS-RPCH] 2.1.1.1
-BANNER = b"ncacn_http/1.0"
 SERVER_PORTS = frozenset({593, 6001, 6002, 6003, 6004})
 PLAIN_PORT = 80
 MAILBOX_PORT = 6001
