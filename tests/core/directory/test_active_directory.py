@@ -222,7 +222,8 @@ def test_an_account_is_known_by_its_logon_name_and_primary_address() -> None:
         entry("CN=Alice L,CN=Users", "user", sAMAccountName="alice", homeMDB=DATABASE.dn, displayName="Alice",
               mail="old@domain.tld", proxyAddresses=["smtp:second@domain.tld", "SMTP:first@domain.tld"]),
     ])  # fmt: skip
-    assert found.directory.accounts == {"alice": Account("alice", "DB1", "first@domain.tld", "Alice")}
+    alice = Account("alice", "DB1", "first@domain.tld", "Alice", ("second@domain.tld",))
+    assert found.directory.accounts == {"alice": alice}
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ PAGE = 1000  # what domain controllers give at most at once, unless somebody cha
 REFERENCE_INVALID = "000020B5:"  # [MS-ERREF] ERROR_DS_NAME_REFERENCE_INVALID, as servers put it before their text
 WRONG_CLOCK = ("Clock skew too great", "Ticket not yet valid")  # what libkrb5 says of it
 SHOW_DELETED = "1.2.840.113556.1.4.417"
+OCTETS = {"msExchMailboxGuid"}  # GUIDs besides the object's own: 16 octets each
 SCOPES = {"base": ldap.SCOPE_BASE, "one": ldap.SCOPE_ONELEVEL, "sub": ldap.SCOPE_SUBTREE}
 
 _environment = threading.Lock()  # Kerberos takes its cache from the process's environment
@@ -153,6 +154,8 @@ class Connection:
             guid = values.pop("objectGUID", None)
             if guid is None:
                 continue  # it may be seen and not read
+            for name in OCTETS & values.keys():
+                values[name] = [str(UUID(bytes_le=octets)).encode() for octets in values[name] if len(octets) == 16]
             read = {name: tuple(v.decode("utf-8", "replace") for v in found) for name, found in values.items()}
             yield Entry(dn, str(UUID(bytes_le=guid[0])), kind_of(classes, dn), classes, read)
 

@@ -23,7 +23,7 @@ SETTINGS = "casarraySettings"
 SETTINGS_CLASS = "casarrayObject"  # an auxiliary class, so that no class of Exchange has to be changed
 ACCOUNT_MARK = "account=yes"  # of a user who is an account without a database
 TCP = "ncacn_ip_tcp:"  # of a networkAddress: what follows is the FQDN
-SMTP = "SMTP:"  # of a proxyAddress, in capitals: the primary one
+SMTP = "SMTP:"  # of a proxyAddress, in capitals: the primary one; in small letters, a further one
 
 MAILBOX_BIT, CLIENT_ACCESS_BIT = 2, 4  # of msExchCurrentServerRoles; others are left as they are
 
@@ -57,6 +57,8 @@ ACCOUNT_ATTRIBUTES = (
     "displayName",
     "mail",
     "proxyAddresses",
+    "legacyExchangeDN",
+    "msExchMailboxGuid",
     SETTINGS,
 )
 
@@ -190,6 +192,11 @@ def followed(entry: Entry, old: str, new: str) -> Entry:
     if follow(entry.dn) == entry.dn and all(entry.values[name] == values for name, values in links.items()):
         return entry
     return replace(entry, dn=follow(entry.dn), values={**entry.values, **links})
+
+
+def is_alias(proxy_address: str) -> bool:
+    """Whether a value of proxyAddresses is a further SMTP address: not the primary one, nor one of X.400 or EX."""
+    return proxy_address.startswith(SMTP.lower())
 
 
 # Distinguished names ([RFC4514]).

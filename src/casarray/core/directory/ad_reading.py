@@ -19,6 +19,7 @@ from casarray.core.directory.active_directory import (
     EntryKind,
     dn_key,
     first_value,
+    is_alias,
     is_deleted,
     is_duplicate,
     parent,
@@ -298,8 +299,16 @@ class _Reader:
         home = entry.first("homeMDB")
         database = "" if is_deleted(home) else self._named.get(dn_key(home)) or (first_value(home) if home else "")
         primary = (value[len(SMTP) :] for value in entry.of("proxyAddresses") if value.startswith(SMTP))
-        address = next(primary, "") or entry.first("mail")
-        return Account(entry.first("sAMAccountName"), database, address, entry.first("displayName"), guid=entry.guid)
+        return Account(
+            entry.first("sAMAccountName"),
+            database,
+            next(primary, "") or entry.first("mail"),
+            entry.first("displayName"),
+            tuple(sorted((v[len(SMTP) :] for v in entry.of("proxyAddresses") if is_alias(v)), key=key)),
+            entry.first("legacyExchangeDN"),
+            settings_of(entry.of(SETTINGS)).get("mailbox_guid") or entry.first("msExchMailboxGuid"),
+            entry.guid,
+        )
 
     def _note_foreign(self) -> None:
         for entry in self._by_kind[EntryKind.OTHER]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from casarray.core.directory.active_directory import SMTP
+
 Values = Mapping[str, tuple[str, ...]]
 
 
@@ -67,6 +69,15 @@ class OnlyArray:
 
 
 Step = Add | Modify | Rename | Delete | Bare | OnlyArray
+
+
+def taken_over(attribute: str, there: tuple[str, ...], fresh: tuple[str, ...], *, single: bool) -> Edit:
+    """An attribute of a user who becomes an account; of proxyAddresses, further ones that the user has are kept."""
+    if single:
+        return Edit(attribute, there, fresh)
+    gone = tuple(value for value in there if value.startswith(SMTP) and value not in fresh)
+    kept = {value.casefold() for value in there if value not in gone}
+    return Edit(attribute, gone, tuple(value for value in fresh if value.casefold() not in kept))
 
 
 def words(step: Step) -> Iterator[str]:

@@ -11,7 +11,7 @@ from casarray.core.directory import active_directory as ad
 from casarray.core.directory import legacy_dn
 from casarray.core.directory.active_directory import SETTINGS, SETTINGS_CLASS, Entry, Partitions, child, dn_key, parent
 from casarray.core.directory.ad_reading import ORDER, RPC, TAKEN_OUT, Reading, setting_text
-from casarray.core.directory.ad_steps import Add, Bare, Delete, Edit, Modify, OnlyArray, Rename, Step
+from casarray.core.directory.ad_steps import Add, Bare, Delete, Edit, Modify, OnlyArray, Rename, Step, taken_over
 from casarray.core.directory.changes import Change, applied
 from casarray.core.directory.lookup import group_of
 from casarray.core.directory.model import (
@@ -141,10 +141,13 @@ class _Planner:
             "homeMDB": self._dn(Kind.DATABASE, account.database) if account.database else "",
             "displayName": account.display_name,
             "mail": account.address,
+            "legacyExchangeDN": account.legacy_dn,
         }
-        if account.address and entry is not None and any(v.startswith(ad.SMTP) for v in entry.of("proxyAddresses")):
-            found["proxyAddresses"] = ad.SMTP + account.address
-        return found
+        told = entry is not None and any(v.startswith(ad.SMTP) for v in entry.of("proxyAddresses"))
+        addresses = [f"{ad.SMTP.lower()}{alias}" for alias in account.aliases]
+        if account.address and (told or addresses):
+            addresses.insert(0, ad.SMTP + account.address)
+        return found | {"proxyAddresses": addresses}
 
     def _settings(self, thing: Thing) -> dict[str, str]:
         """What has no attribute of its own, where it is not the default."""
@@ -164,8 +167,11 @@ class _Planner:
                 found["allow_cross_site_rpc_client_access"] = "true"
             if list(thing.servers) != sorted(thing.servers, key=key):
                 found[ORDER] = ",".join(thing.servers)
-        elif isinstance(thing, Account) and not thing.database:
-            found |= ad.settings_of([ad.ACCOUNT_MARK])
+        elif isinstance(thing, Account):
+            if not thing.database:
+                found |= ad.settings_of([ad.ACCOUNT_MARK])
+            if thing.mailbox_guid:  # Exchange's own attribute is octets, and Exchange's to change
+                found["mailbox_guid"] = thing.mailbox_guid
         return found
 
     def _access_settings(self, server: Server) -> dict[str, str]:
@@ -445,7 +451,7 @@ class _Planner:
         else:
             dn = user.dn
             edits = [
-                Edit(name, tuple(v for v in user.of(name) if name in _SINGLE or v.startswith(ad.SMTP)), fresh)
+                taken_over(name, user.of(name), fresh, single=name in _SINGLE)
                 for name, fresh in values.items()
                 if user.of(name) != fresh and name != "sAMAccountName"
             ]
