@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from casarray.app.rpc_proxy import INTERFACES, SHUNNED, RingLeader, ServerFinder
-from casarray.core.config import Config
+from casarray.core.config import Backend, Config
 from casarray.core.config_file import load_config
 from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
 from casarray.core.dcerpc.interfaces.nspi import NSPI
@@ -180,3 +180,10 @@ def test_a_configuration_of_the_proxy_is_read() -> None:
     text = '[rpc-http]\nlisten = "10.11.0.5:443"\ncertificate = "/c.pem"\nkey = "/k.pem"\narrays = ["CAS"]\n'
     settings = load_config(text + SITE).rpc_http
     assert (settings.listen, settings.arrays, settings.timeout) == ("10.11.0.5:443", ("CAS",), 900.0)
+
+
+async def test_members_that_speak_rpc_over_http_are_reached_on_the_port_that_was_asked_for() -> None:
+    here = hands(backend=Backend.HTTP)
+    place = await here.finder.find(Target("cas", 6004), CLIENT)
+    assert (place.port, place.over_http, here.asker.asked) == (6004, True, [])
+    assert (await here.finder.find(Target("cas2", 6001), CLIENT)).port == 6001

@@ -13,7 +13,7 @@ from casarray.core.affinity.choose import choose, of_family
 from casarray.core.affinity.identity import group_ids, member_ids, seed_of
 from casarray.core.affinity.jhash import same_client
 from casarray.core.affinity.sticky import Pins
-from casarray.core.config import Array, Config, RpcHttpSettings, Server
+from casarray.core.config import Array, Backend, Config, RpcHttpSettings, Server
 from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
 from casarray.core.dcerpc.interfaces.nspi import NSPI
 from casarray.core.dcerpc.interfaces.rfr import RFR
@@ -75,6 +75,7 @@ class Place:
     array: str = ""
     member_id: int | None = None  # None: the client named it
     interface: Syntax | None = None
+    over_http: bool = False
 
 
 class ServerFinder:
@@ -104,19 +105,24 @@ class ServerFinder:
     async def find(self, target: Target, client: Address) -> Place:
         """The place of the server that this name means for this client."""
         array, server = self._named(target)
-        interface = INTERFACES[target.port]
         if server is not None:
             mapper = mapper_service(array)
             address = _address(server, client.version)
-            port = await self._port(address, (mapper and mapper.port) or MAPPER_PORT, interface)
-            return Place(address, port, interface=interface)
+            return await self._place(Place(address, (mapper and mapper.port) or MAPPER_PORT), target)
         leader = self._leader(array.name)
         member, until = self._avoid.get(array.name, (0, 0.0))
         route = leader.route(client, member if until > self._now() else None) if leader is not None else None
         if route is None:
             raise Unavailable(f"array {array.name}: no member may be used")
-        port = await self._port(route.address, route.port, interface)
-        return Place(route.address, port, array.name, route.member_id, interface)
+        return await self._place(Place(route.address, route.port, array.name, route.member_id), target)
+
+    async def _place(self, at_mapper: Place, target: Target) -> Place:
+        """Where the server itself is, on the machine whose endpoint mapper is there."""
+        if self._config().rpc_http.backend is Backend.HTTP:
+            return replace(at_mapper, port=target.port, over_http=True)
+        interface = INTERFACES[target.port]
+        port = await self._port(at_mapper.address, at_mapper.port, interface)
+        return replace(at_mapper, port=port, interface=interface)
 
     def unreachable(self, place: Place) -> None:
         """It could not be connected to: its port is asked for anew, and its array has somebody look at it."""

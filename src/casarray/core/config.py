@@ -155,6 +155,13 @@ class ReferralSettings:
     connections_per_client: int = 64
 
 
+class Backend(StrEnum):
+    """What the RPC proxy speaks to the members."""
+
+    TCP = "tcp"  # RPC over TCP, on the port that the endpoint mapper tells
+    HTTP = "http"  # RPC over HTTP on 6001, 6002 and 6004, as the proxy of IIS does
+
+
 @dataclass(frozen=True, slots=True)
 class RpcHttpSettings:
     """The `[rpc-http]` table: the RPC proxy."""
@@ -165,6 +172,7 @@ class RpcHttpSettings:
     arrays: tuple[str, ...] = ()  # by name; empty: all
     server_names: bool = True
     keytab: str = ""  # empty: nobody is asked at HTTP
+    backend: Backend = Backend.TCP
     connections_per_client: int = 512
     timeout: float = 900.0
 

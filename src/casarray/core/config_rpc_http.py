@@ -2,6 +2,7 @@
 
 from casarray.core import config
 from casarray.core import config_values as read
+from casarray.core.config import Backend
 from casarray.core.config_table import Key, Table
 
 RPC_HTTP = Table(
@@ -50,6 +51,13 @@ RPC_HTTP = Table(
             "nobody is asked at HTTP; the servers ask all the same.",
             '"/etc/casarray/http.keytab"',
             default="none",
+        ),
+        Key(
+            "backend",
+            read.choice(Backend),
+            "What it speaks to the members: `tcp`, RPC over TCP on the port that their endpoint mapper tells; `http`, "
+            "RPC over HTTP on 6001, 6002 and 6004, as the proxy of IIS does.",
+            '"http"',
         ),
         Key(
             "connections_per_client",

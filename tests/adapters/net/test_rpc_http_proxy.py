@@ -29,7 +29,8 @@ from casarray.core.rpc_http.http import IN, OUT, Target, request_head
 from casarray.core.rpc_http.messages import ConnA1, ConnB1, Echo, Ping
 from casarray.core.rpc_http.proxy import Settings
 from casarray.lab.journal import user_dn
-from casarray.lab.server import LabServer
+from casarray.lab.rpc_http_server import PORTS, RpcHttpServer
+from casarray.lab.server import Connection, LabServer
 
 HOST, PROXY = "127.62.0.1", "127.62.0.2"
 SERVICES = {6001: "rpc", 6002: "ab", 6004: "ab"}
@@ -40,6 +41,7 @@ NAME = "cas.lab.example"
 class Found:
     address: Address
     port: int
+    over_http: bool = False
 
 
 @dataclass
@@ -48,6 +50,7 @@ class OneServer:
 
     server: LabServer
     asked: list[tuple[str, str]] = field(default_factory=list)
+    http: RpcHttpServer | None = None  # the server's ports for RPC over HTTP, if it is to be reached there
 
     def check(self, target: Target) -> None:
         if target.server != NAME or target.port not in SERVICES:
@@ -55,6 +58,8 @@ class OneServer:
 
     async def find(self, target: Target, client: Address) -> Found:
         self.asked.append((str(target), str(client)))
+        if self.http is not None:
+            return Found(ip_address(HOST), self.http.ports[target.port], over_http=True)
         return Found(ip_address(HOST), self.server.services[SERVICES[target.port]].port)
 
     def unreachable(self, place: Any) -> None:
@@ -84,6 +89,19 @@ class Lab:
         self, port: int = 6001, *, server: str = NAME, patience: float = 5.0, **options: Any
     ) -> RpcHttpChannel:
         return await open_rpc_http(self.way(**options), server, port, patience=patience)
+
+
+@contextlib.asynccontextmanager
+async def lab_over_http(**options: Any) -> AsyncIterator[Lab]:
+    """The proxy speaks RPC over HTTP to the server as well."""
+    async with lab(**options) as here:
+        http = RpcHttpServer(lambda service: Connection(here.server, here.server.services[service]))
+        await http.start((HOST,), dict.fromkeys(PORTS, 0))
+        here.finder.http = http
+        try:
+            yield here
+        finally:
+            http.close()
 
 
 @contextlib.asynccontextmanager
@@ -197,6 +215,39 @@ async def test_no_proxy_is_no_proxy() -> None:
             await open_rpc_http(RpcProxy(PROXY, 1), NAME, 6001)
         with pytest.raises(Unavailable, match="no RPC proxy|ended the|opens no connection"):
             await open_rpc_http(RpcProxy(HOST, here.server.services["rpc"].port), NAME, 6001, patience=1.0)
+
+
+async def test_a_server_that_speaks_rpc_over_http_itself_is_reached_so() -> None:
+    async with lab_over_http(settings=Settings(lifetime=128 * 1024)) as here:
+        channel = await here.open()
+        await channel.bind(EMSMDB)
+        session = (await connect_ex(channel)).session
+        assert [connection.peer[0] for connection in here.server.services["rpc"].connections] == ["127.0.0.1"]
+        shown = emsmdb.EcDoAsyncConnectEx(session).encode() + bytes(4000)
+        for _ in range(60):
+            with contextlib.suppress(RpcFault):  # a fault for its tail is an answer too
+                await channel.call(EMSMDB, emsmdb.Opnum.ASYNC_CONNECT, shown)
+        assert (await connect_ex(channel)).display_name == "cas1"
+        channel.close()
+        assert await until(lambda: not here.server.services["rpc"].connections)
+
+
+async def test_a_server_that_ends_rpc_over_http_ends_both_channels() -> None:
+    async with lab_over_http() as here:
+        channel = await here.open()
+        await channel.bind(EMSMDB)
+        for connection in list(here.server.services["rpc"].connections):
+            connection.transport.abort()  # type: ignore[union-attr]  # it is connected
+        assert await until(lambda: channel.lost_at is not None)
+        assert here.proxy.connections == 0
+
+
+async def test_a_server_that_does_not_greet_is_unavailable() -> None:
+    async with lab_over_http(limits=Limits(connect=1.0)) as here:
+        assert here.finder.http is not None
+        here.finder.http.ports[6001] = here.server.services["rpc"].port  # RPC over TCP: it waits for us to begin
+        with pytest.raises(Unavailable, match="503 RPC Error: 6ba"):
+            await here.open()
 
 
 # --- impacket, which nobody here wrote ------------------------------------------------------------------------------

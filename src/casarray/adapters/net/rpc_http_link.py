@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 from uuid import UUID
 
+from casarray.adapters.net.rpc_http_backend import HttpBackend
 from casarray.core.errors import CasarrayError, Denied, NotFound, WireError
 from casarray.core.forwarding.table import Address
 from casarray.core.rpc_http import proxy as virtual
@@ -26,7 +27,11 @@ class Place(Protocol):
 
     @property
     def port(self) -> int:
-        """Of the RPC server, over TCP."""
+        """Of the RPC server."""
+
+    @property
+    def over_http(self) -> bool:
+        """Whether it speaks RPC over HTTP there, else RPC over TCP."""
 
 
 class Finder(Protocol):
@@ -90,7 +95,7 @@ class Link:
         self._client = cast(Address, first.client)
         self._cookie = cookie
         self._channels: dict[int, Channel] = {}
-        self._server: _ServerConnection | None = None
+        self._server: Server | None = None
         self._work: asyncio.Task[None] | None = None
 
     def begin(self, channel: Channel, words: Words, now: float) -> None:
@@ -165,9 +170,8 @@ class Link:
             async with asyncio.timeout(owner.connect_seconds):
                 for attempt in (1, 2):
                     place = await owner.finder.find(target, self._client)
-                    server = _ServerConnection(self)
                     try:
-                        await loop.create_connection(lambda it=server: it, str(place.address), place.port)  # type: ignore[misc]  # mypy takes the default for an argument
+                        server = await self._reach(place)
                         break
                     except OSError:
                         owner.finder.unreachable(place)
@@ -180,6 +184,15 @@ class Link:
         self._server = server
         owner.count("connections")
         self.perform(self.connection.connected(loop.time()))
+
+    async def _reach(self, place: Place) -> "Server":
+        if place.over_http:
+            backend = HttpBackend(self, self._client, self.connection.group)
+            await backend.open(place.address, place.port)
+            return backend
+        server = _ServerConnection(self)
+        await asyncio.get_running_loop().create_connection(lambda: server, str(place.address), place.port)
+        return server
 
     def _refuse(self, status: int) -> None:
         for number in list(self._channels):
@@ -200,6 +213,19 @@ class Link:
         if self._server is not None:
             self._server.end()
             self._server = None
+
+
+class Server(Protocol):
+    """The server's connection, whatever it is made of."""
+
+    def write(self, data: bytes) -> None:
+        """Send a whole PDU."""
+
+    def read(self, wanted: bool) -> None:
+        """Listen to the server, or do not for now."""
+
+    def end(self) -> None:
+        """Close it."""
 
 
 class _ServerConnection(asyncio.Protocol):
