@@ -17,7 +17,7 @@ from uuid import uuid4
 from casarray.adapters.clock import SystemClock
 from casarray.adapters.config_reader import read_config
 from casarray.adapters.control import listen_tcp
-from casarray.adapters.http_server import HttpServer
+from casarray.adapters.http_server import HttpServer, stop_servers
 from casarray.adapters.log import log_to_stderr
 from casarray.adapters.net.rpc_listener import Limits, RpcListener
 from casarray.adapters.referral_metrics import referral_app
@@ -36,7 +36,6 @@ log = logging.getLogger("casarray.referral")
 
 KEEP_SECONDS = 1.0  # between two looks whether somebody came
 MOST_CONNECTIONS = 4096
-STOP_SECONDS = 0.6  # for whoever still reads the metrics
 
 
 class RunningReferral:
@@ -126,11 +125,7 @@ class RunningReferral:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._http is not None and self._serving is not None:
-            self._http.should_exit = True
-            await asyncio.wait((self._serving,), timeout=STOP_SECONDS)
-            if not self._serving.done():
-                self._http.cut()
-                await asyncio.wait((self._serving,), timeout=STOP_SECONDS)
+            await stop_servers([(self._http, self._serving)])
             self._http = self._serving = None
         await self._save()
         await self._feed.close()

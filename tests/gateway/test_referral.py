@@ -5,8 +5,8 @@ import asyncio
 import json
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -21,21 +21,7 @@ from impacket.uuid import uuidtup_to_bin
 
 from casarray.adapters.stores.sqlite_directory import SqliteDirectory
 from casarray.app.stores import Note
-from casarray.core.dcerpc.interfaces import emsmdb, epm, rfr
-from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
-from casarray.core.dcerpc.interfaces.emsmdb_rops import (
-    EcDoRpcExt2,
-    EcDoRpcExt2Reply,
-    LogonRedirect,
-    LogonSuccess,
-    RopLogon,
-    read_replies,
-    request_octets,
-)
-from casarray.core.dcerpc.interfaces.epm import EPM
-from casarray.core.dcerpc.interfaces.rfr import RFR
-from casarray.core.dcerpc.syntax import Syntax
-from casarray.core.dcerpc.tower import Tower
+from casarray.core.dcerpc.interfaces.emsmdb_rops import LogonRedirect, LogonSuccess
 from casarray.core.directory.changes import difference
 from casarray.core.directory.legacy_dn import of_account, of_server
 from casarray.core.directory.model import (
@@ -50,10 +36,10 @@ from casarray.core.directory.model import (
     Subnet,
 )
 from casarray.core.referral.address_book import server_guid
-from casarray.lab.channel import Channel
 from casarray.lab.site import LoopbackSite, free_port
 
 from .gateways import PROGRAM, QUICK, eventually
+from .old_profile import host_behind, logged_on_as
 
 RFR_UUID = ("1544f5e0-613c-11d1-93df-00c04fd7bd09", "1.0")
 NSPI_UUID = ("f5cc5a18-4264-101a-8c59-08002b2f8426", "56.0")
@@ -247,43 +233,9 @@ async def test_impacket_is_referred_and_looks_people_up_through_the_array(place:
     assert guid in [server_guid(f"{name}.lab.example").bytes_le for name in place.site.names]
 
 
-async def port_of(host: str, port: int, interface: Syntax, source: str) -> int:
-    opened = await Channel.open(host, port, source, 5.0)
-    await opened.bind(EPM)
-    answer = await opened.call(EPM, epm.EPT_MAP, epm.EptMap(Tower.tcp(interface)).encode())
-    opened.close()
-    (tower,) = epm.EptMapReply.decode(answer.stub).towers
-    assert tower.port is not None
-    return tower.port
-
-
-@asynccontextmanager
-async def bound(host: str, port: int, interface: Syntax, source: str) -> AsyncIterator[Channel]:
-    """A connection to an interface, by way of the endpoint mapper there."""
-    opened = await Channel.open(host, await port_of(host, port, interface, source), source, 5.0)
-    try:
-        await opened.bind(interface)
-        yield opened
-    finally:
-        opened.close()
-
-
 async def logged_on(place: Place, host: str, port: int, user: str, source: str) -> Any:
     """What the server there answers to a user who logs on to his mailbox."""
-    async with bound(host, port, EMSMDB, source) as opened:
-        answer = await opened.call(EMSMDB, emsmdb.Opnum.CONNECT, emsmdb.EcDoConnectEx(place.dn(user)).encode())
-        session = emsmdb.EcDoConnectExReply.decode(answer.stub).session
-        asked = EcDoRpcExt2(session, request_octets([RopLogon(place.dn(user))])).encode()
-        answer = await opened.call(EMSMDB, emsmdb.Opnum.RPC_EXT, asked)
-        (reply,), _ = read_replies(EcDoRpcExt2Reply.decode(answer.stub).rops)
-        return reply
-
-
-async def host_behind(host: str, port: int, dn: str, source: str) -> str | None:
-    async with bound(host, port, RFR, source) as opened:
-        asked = rfr.RfrGetFqdnFromServerDn(dn).encode()
-        answer = await opened.call(RFR, rfr.Opnum.GET_FQDN_FROM_SERVER_DN, asked)
-        return rfr.RfrGetFqdnFromServerDnReply.decode(answer.stub).fqdn
+    return await logged_on_as(host, port, place.dn(user), source)
 
 
 async def test_an_old_profile_is_led_from_the_retired_name_into_its_mailbox_behind_the_array(place: Place) -> None:

@@ -203,9 +203,8 @@ class Visitor:
     def _note(self) -> None:
         self._noted = True
         service, name = self._service, self._post.name(self._about)
-        if self._user:
-            log.info("%s still comes to %s, from %s", self._user, name, self._client)
-        service.visits.note(self._user, str(self._client), name, service.now(), self._proven)
+        if service.visits.note(self._user, str(self._client), name, service.now(), self._proven):
+            log.info("%s still comes to %s, from %s", self._user or "somebody", name, self._client)
 
 
 def _station(retired: Retired) -> Station:

@@ -38,14 +38,15 @@ class Visits:
         for visit in sorted(kept, key=lambda visit: visit.last):
             self._put(visit)
 
-    def note(self, user: str, client: str, name: str, now: float, proven: str = "") -> None:
-        """Somebody came."""
+    def note(self, user: str, client: str, name: str, now: float, proven: str = "") -> bool:
+        """Somebody came; whether that is somebody new."""
         fresh = Visit(user, client, name, now, now, proven=proven)
         known = self._lines.pop(fresh.key, None)
         if known is not None:
             fresh = replace(known, user=user, last=now, count=known.count + 1, proven=proven or known.proven)
         self._put(fresh)
         self.changed = True
+        return known is None
 
     def lines(self) -> tuple[Visit, ...]:
         """All of them, who came last first."""
