@@ -30,11 +30,12 @@ NAME = "cas.lab.example"
 class ProxySite(LoopbackSite):
     """With an RPC proxy in its gateway."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, backend: str = "tcp", **options: Any) -> None:
         self.proxy_port = free_port(26443)
         super().__init__(folder, health=QUICK, **options)
+        self.server_options = ("--http",) if backend == "http" else ()
         self.proxy_at = f"{self.net}.0.99"
-        table = f'[rpc-http]\nlisten = "{self.proxy_at}:{self.proxy_port}"\n'
+        table = f'[rpc-http]\nlisten = "{self.proxy_at}:{self.proxy_port}"\nbackend = "{backend}"\n'
         self.wanted = type(self.wanted)(health=QUICK, more=table)
 
     async def open(self, number: int, port: int = 6001, server: str = NAME) -> RpcHttpChannel:
@@ -187,6 +188,16 @@ async def test_the_proxy_runs_by_itself_and_over_tls(site: ProxySite, tmp_path: 
         assert await asyncio.to_thread(program.wait, 15) == 0
         assert program.stdout is not None
         program.stdout.close()
+
+
+async def test_members_that_speak_rpc_over_http_themselves_are_reached_so(tmp_path: Path) -> None:
+    async with ProxySite(tmp_path, net="127.201", servers=("cas1", "cas2"), backend="http") as site:
+        await site.start_gateway()
+        for number in range(1, 5):
+            person = outlook(site, number)
+            await person.open()
+            assert await mailbox_of(site, number) == person.member
+            person.close()
 
 
 def test_the_proxy_without_a_place_to_listen_says_what_to_do(site: ProxySite, tmp_path: Path) -> None:

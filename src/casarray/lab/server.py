@@ -59,6 +59,7 @@ from casarray.core.referral.signpost import Signpost, Station
 from casarray.lab.channel import no_linger
 from casarray.lab.exchange import Answer, Exchange
 from casarray.lab.journal import Journal
+from casarray.lab.rpc_http_server import RpcHttpServer
 
 SERVICES = ("epm", "ab", "rpc")
 MOST_CALLERS = 1000
@@ -376,6 +377,12 @@ async def serve(arguments: argparse.Namespace) -> None:
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, over.set)
     await server.start()
+    over_http = RpcHttpServer(
+        lambda service: Connection(server, server.services[service]),
+        lambda service: server.services[service].behaviour is Behaviour.REFUSE,
+    )
+    if arguments.http:
+        await over_http.start(server.addresses)
     for fault in arguments.fault:
         answer = await server.obey(fault)
         if "error" in answer:
@@ -386,6 +393,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         control = await asyncio.start_unix_server(server.control, arguments.control)
     print("ready", json.dumps({name: service.port for name, service in server.services.items()}), flush=True)
     await over.wait()
+    over_http.close()
     await server.close()
     if control is not None:
         control.close()
@@ -432,6 +440,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epm-port", type=int, default=135)
     parser.add_argument("--ab-port", type=int, default=0, help="RFR and NSPI; 0 = dynamic")
     parser.add_argument("--rpc-port", type=int, default=0, help="EMSMDB; 0 = dynamic")
+    parser.add_argument("--http", action="store_true", help="RPC over HTTP as well, on 6001, 6002 and 6004")
     parser.add_argument("--ndr64", action="store_true", help="prefer NDR64, as 64-bit Windows does")
     parser.add_argument("--directory", metavar="STORE", help="answer by this directory")
     parser.add_argument("--encrypted-only", action="store_true", help="open mailbox sessions over sealed calls alone")
