@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
+import pytest
 from tests.core.referral.talk import ALICE, PEOPLE, SERVERS, numbered
 
 from casarray.app.referral import BOOK, MAILBOX, MAPPER, ReferralService, kept
 from casarray.core.config import Config, Gateway, ReferralSettings, Retired
-from casarray.core.dcerpc.association import Reply, RpcClient
+from casarray.core.dcerpc.association import BindRefused, Failed, Reply, RpcClient, Send
+from casarray.core.dcerpc.auth import AuthLevel
 from casarray.core.dcerpc.interfaces import emsmdb, epm, rfr
 from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
 from casarray.core.dcerpc.interfaces.epm import EPM
 from casarray.core.dcerpc.interfaces.nspi import NSPI
 from casarray.core.dcerpc.interfaces.rfr import RFR
+from casarray.core.dcerpc.pdu import Auth
 from casarray.core.dcerpc.syntax import Syntax
 from casarray.core.dcerpc.tower import Tower
 from casarray.core.directory.model import Directory
@@ -119,6 +122,33 @@ def test_a_client_that_says_nothing_at_all_has_not_come() -> None:
     made = service()
     Client(made, ONE, BOOK, RFR).visitor.gone()
     assert made.visits.lines() == ()
+
+
+def test_a_client_that_cannot_authenticate_is_kept_too_and_the_log_says_what_is_missing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = service()
+    for _ in range(2):
+        visitor = made.visitor(made.posts[0], MAILBOX, CLIENT)
+        rpc = RpcClient()
+        asked = rpc.bind(EMSMDB, auth=Auth(10, AuthLevel.PRIVACY, 1, b"NTLMSSP"))
+        answer = b"".join(event.data for event in visitor.rpc.receive(asked) if isinstance(event, Send))
+        assert [type(event) for event in rpc.receive(answer)] == [BindRefused]
+        visitor.gone()
+    assert made.visits.lines() == (Visit("", "10.9.8.7", "old1", 1.0, 2.0, 2),)
+    assert made.calls["old1", "refused authentication"] == 2
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == 1
+    assert "10.9.8.7 could not authenticate by NTLM to old1" in said[0]
+
+
+def test_calls_that_are_not_there_are_counted_under_one_name() -> None:
+    made = service()
+    talk = Client(made, ONE, BOOK, RFR)
+    for opnum in (90, 91):
+        (event,) = talk._say(talk.rpc.call(RFR, opnum, b""))
+        assert isinstance(event, Failed)
+    assert made.calls == {("old1", "other"): 2}
 
 
 def test_behind_an_address_of_two_names_the_name_is_the_one_that_the_client_asks_about() -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from casarray.core.config import Config, ReferralSettings, Retired
 from casarray.core.dcerpc.association import ACCESS_DENIED, BAD_STUB_DATA, AssociationGroups, Call, RpcServer
-from casarray.core.dcerpc.auth import Security, ServerAuth
+from casarray.core.dcerpc.auth import Caller, Security, ServerAuth
 from casarray.core.dcerpc.endpoint_map import EndpointMap
 from casarray.core.dcerpc.interfaces.epm import EPM, Entry
 from casarray.core.dcerpc.syntax import Syntax
@@ -39,6 +39,10 @@ SERVICES: Final[Mapping[str, tuple[Syntax, ...]]] = {
     MAILBOX: MAILBOX_INTERFACES,
 }
 NOWHERE: Final = IPv4Address(0)
+
+#: What is counted besides calls by their names.
+OTHER, REFUSED = "other", "refused authentication"
+PROVIDERS: Final[Mapping[int, str]] = {9: "Negotiate", 10: "NTLM", 16: "Kerberos"}
 
 OpenSecurity = Callable[[int], Security | None]
 
@@ -123,6 +127,10 @@ class ReferralService:
     def _site_of(self, address: Address) -> Callable[[], str]:
         return lambda: site_of(self.directory, address) or ""
 
+    def count(self, post: Post, call: str) -> None:
+        """Something was answered; ``call`` is one of a few words, as each is a time series for ever."""
+        self.calls[post.names[0], call] += 1
+
     def visitor(self, post: Post, service: str, client: Address) -> "Visitor":
         """A new connection."""
         return Visitor(self, post, service, client)
@@ -154,12 +162,12 @@ class Visitor:
         self._proven = ""
         self._called = False
         self._noted = False
-        opening = service.open_security
+        self._wanted: int | None = None  # the provider by which it wanted to authenticate
         self.rpc = RpcServer(
             SERVICES[kind],
             groups=post.groups,
             secondary_address=str(post.ports[kind]),
-            auth=None if opening is None else ServerAuth(opening),
+            auth=ServerAuth(self._open),
         )
 
     def answer(self, call: Call) -> bytes:
@@ -169,7 +177,7 @@ class Visitor:
         self._called = True
         answer = self._post.access.answer(call)
         self._remember(call, answer)
-        self._service.calls[self._post.names[0], answer.call] += 1
+        self._service.count(self._post, answer.call if not answer.call.startswith("opnum") else OTHER)
         if answer.fault:
             return call.fault(answer.fault, did_not_execute=answer.fault == ACCESS_DENIED)
         return call.reply(answer.stub)
@@ -179,8 +187,31 @@ class Visitor:
         group = self.rpc.group_id
         if self.rpc.close():
             self._post.access.forget_group(group)
-        if self._called and not self._noted:
+        if self._noted:
+            return
+        if (caller := self.rpc.caller) is not None:
+            self._prove(caller)
+        if self._called or caller is not None:
             self._note()
+        elif self._wanted is not None:
+            self._refused(self._wanted)
+
+    def _open(self, kind: int) -> Security | None:
+        """An acceptor for a client that comes with this provider, if we have it."""
+        self._wanted = kind
+        return None if self._service.open_security is None else self._service.open_security(kind)
+
+    def _refused(self, kind: int) -> None:
+        """It wanted to authenticate and has not: nobody here could take its proof, or it was none."""
+        self._service.count(self._post, REFUSED)
+        if self._note():
+            log.warning(
+                "%s could not authenticate by %s to %s: [referral] keytab must have the keys of its names; NTLM is not "
+                "taken",
+                self._client,
+                PROVIDERS.get(kind, f"provider {kind}"),
+                self._post.name(""),
+            )
 
     def _map(self, call: Call) -> bytes:
         try:
@@ -189,10 +220,13 @@ class Visitor:
             return call.fault(BAD_STUB_DATA)
         return call.reply(found) if isinstance(found, bytes) else call.fault(found)
 
+    def _prove(self, caller: Caller) -> None:
+        self._proven = caller.mechanism
+        self._user = caller.name.partition("@")[0]
+
     def _remember(self, call: Call, answer: Answer) -> None:
         if (caller := call.caller) is not None:
-            self._proven = caller.mechanism
-            self._user = caller.name.partition("@")[0]
+            self._prove(caller)
         elif answer.client:
             self._user = answer.client
         self._about = answer.about or self._about
@@ -200,11 +234,14 @@ class Visitor:
         if self._user and known and not self._noted:
             self._note()
 
-    def _note(self) -> None:
+    def _note(self) -> bool:
+        """Keep that it came; whether it is somebody new."""
         self._noted = True
         service, name = self._service, self._post.name(self._about)
-        if service.visits.note(self._user, str(self._client), name, service.now(), self._proven):
+        new = service.visits.note(self._user, str(self._client), name, service.now(), self._proven)
+        if new:
             log.info("%s still comes to %s, from %s", self._user or "somebody", name, self._client)
+        return new
 
 
 def _station(retired: Retired) -> Station:
