@@ -67,7 +67,7 @@ from casarray.core.dcerpc.pdu import (
 from casarray.core.dcerpc.syntax import NDR, NDR64
 from casarray.core.dcerpc.tower import Tower
 from casarray.core.dcerpc.verification import BITMASK_1, Command, encode_verification, split_verification
-from casarray.core.errors import ConfigError, OutOfTurn, WireError
+from casarray.core.errors import ConfigError, Denied, OutOfTurn, WireError
 from casarray.core.gateway.epm_inspection import InspectionLimits, MapperInspection, PortPolicy
 from casarray.core.gateway.layer import Close
 from casarray.core.health.certificate import expires, names
@@ -80,10 +80,15 @@ from casarray.core.kerberos.encryption import Enctype
 from casarray.core.kerberos.keys import Generation, Holding, Key
 from casarray.core.kerberos.keytab import KeytabEntry, entries_of, read_keytab, write_keytab
 from casarray.core.kerberos.tickets import Mechanism, mechanism_of, ticket_of
+from casarray.core.ntlm.context import NtlmClient, NtlmServer
+from casarray.core.ntlm.crypto import nt_hash
 from casarray.core.rpc_http.client import VirtualConnection
 from casarray.core.rpc_http.http import RequestHead, request_head, rpc_error, success, take_answer, take_request
 from casarray.core.rpc_http.http import Target as RpcTarget
 from casarray.core.rpc_http.rts import decode_rts, take_all
+from casarray.core.spnego.negotiation import NTLM, SpnegoClient, SpnegoServer
+from casarray.core.spnego.negotiation import Way as Mechanical
+from casarray.core.spnego.tokens import NegTokenInit, NegTokenResp
 
 CAPTURES = ("mapper_bind", "mapper_bind_ack", "ept_map_emsmdb", "ept_map_emsmdb_reply", "ept_map_nothing_reply")
 RTS = tuple(
@@ -224,6 +229,35 @@ def _token(data: bytes) -> None:
     except WireError:
         return
     assert mechanism is Mechanism.KERBEROS
+
+
+def _fixed(size: int) -> bytes:
+    return b"\x5a" * size
+
+
+def _ntlm(data: bytes) -> None:
+    """Both sides, at each turn; they end in a token or in a refusal."""
+    one = NtlmClient("alice", "LAB", "secret", "x/y", random=_fixed, clock=lambda: 0.0)
+    other = NtlmServer("cas1", "LAB", lambda _user, _domain: bytes(16), random=_fixed, clock=lambda: 0.0)
+    fresh = NtlmServer("cas1", "LAB", lambda _user, _domain: bytes(16), random=_fixed, clock=lambda: 0.0)
+    other.step(one.step(b""))
+    for side in (one, other, fresh, SpnegoServer([Mechanical(NTLM, fresh)])):
+        with contextlib.suppress(Denied):
+            side.step(data)
+    client = SpnegoClient([Mechanical(NTLM, NtlmClient("alice", "LAB", "s", "x/y", random=_fixed, clock=lambda: 0.0))])
+    client.step(b"")
+    with contextlib.suppress(Denied):
+        client.step(data)
+
+
+def _ntlm_messages() -> tuple[bytes, ...]:
+    one = NtlmClient("alice", "LAB", "secret", "x/y", random=_fixed, clock=lambda: 0.0)
+    other = NtlmServer("cas1", "LAB", lambda _user, _domain: nt_hash("secret"), random=_fixed, clock=lambda: 0.0)
+    first = one.step(b"")
+    asked = other.step(first)
+    proof = one.step(asked)
+    offers = (NegTokenInit((NTLM,), first).encode(), NegTokenResp(1, NTLM, asked, bytes(16)).encode())
+    return (first, asked, proof, *offers)
 
 
 def _entry_id(data: bytes) -> None:
@@ -382,6 +416,7 @@ PARSERS: Mapping[str, Parser] = {
     "agent file": Parser(_agent_file, (AGENT_FILE,)),
     "autodiscover": Parser(_autodiscover, AUTODISCOVER),
     "bare": Parser(bare, TOKENS),
+    "ntlm and spnego": Parser(_ntlm, (*TOKENS, *_ntlm_messages())),
     "verification": Parser(split_verification, (encode_verification(b"abc", (Command(BITMASK_1, bytes(4)),)),)),
 }
 
