@@ -140,8 +140,12 @@ class RunningReferral:
         self.service.directory = directory
 
     async def _follow(self) -> None:
+        """What changes in the directory is what clients are told."""
         async for _ in self._feed.changes():
-            self._show()
+            try:
+                self._show()
+            except Exception:  # the next change may be better
+                log.exception("the directory has changed, and clients are told what it said before")
 
     async def _keep(self) -> None:
         while True:
