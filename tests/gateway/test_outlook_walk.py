@@ -1,8 +1,13 @@
 """`casarray test outlook` from a client's host, through a real gateway whose kernel forwards."""
 
 import json
+import os
+import pty
+import re
+import select
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,7 +26,7 @@ from .gateways import PROGRAM, QUICK, WHY_NOT, members, running
 pytestmark = [pytest.mark.root, pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))]
 
 NAME = "cas.lab.example"
-USER = "alice@lab.example"
+USER, PASSWORD = "alice@lab.example", "a word that nobody sees"
 
 
 class DirectorySite(NetworkSite):
@@ -32,8 +37,15 @@ class DirectorySite(NetworkSite):
         """Where it lies."""
         return f"sqlite:{self.folder}/directory"
 
+    @property
+    def users(self) -> Path:
+        """Who may log on by NTLM."""
+        return self.folder / "users"
+
     def fill(self) -> None:
         """The site as its administrators know it."""
+        self.users.touch(0o600)
+        self.users.write_text(f"alice:{PASSWORD}\n")
         servers = [
             Server(name, f"{name}.lab.example", "Lab", ROLES, addresses=tuple(map(ip_address, self.addresses(name))))
             for name in self.names
@@ -57,7 +69,7 @@ class DirectorySite(NetworkSite):
         await super().start_servers()
 
     async def _start(self, host: str, what: str, command: list[str]) -> "subprocess.Popen[Any]":
-        more = ["--directory", self.store] if what in self.names else []
+        more = ["--directory", self.store, "--ntlm-users", str(self.users)] if what in self.names else []
         return await super()._start(host, what, [*command, *more])
 
 
@@ -121,3 +133,81 @@ def test_a_person_reads_a_line_for_each_step(site: DirectorySite) -> None:
     lines = done.stdout.splitlines()
     assert lines[1].split()[:5] == ["Success", "CAS", f"{site.vip}:135", "Endpoint", "mapper"]
     assert lines[-1] == "6 steps; nothing failed"
+
+
+def test_a_password_from_a_file_logs_on_by_ntlm_and_says_so(site: DirectorySite, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(PASSWORD)
+    code, steps = walk(site, USER, "--auth", "ntlm", "--password-file", str(file))
+    assert code == 0, steps
+    assert {s["scenario"]: s["mechanism"] for s in steps if s["mechanism"]} == dict.fromkeys(LOGONS, "NTLM")
+    assert not [s for s in steps if s["trouble"]]
+    file.write_text("another word")
+    code, steps = walk(site, USER, "--auth", "ntlm", "--password-file", str(file))
+    assert (code, steps[-1]["scenario"], steps[-1]["trouble"]) == (1, "RFR", "logon-denied")
+
+
+LOGONS = ("RFR", "NSPI", "EMSMDB connect")
+
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A program at a terminal, and somebody who reads and types there."""
+
+    def __init__(self, site: DirectorySite, *command: str) -> None:
+        self._ours, theirs = pty.openpty()
+        env = os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "dumb", "COLUMNS": "160"}
+        env |= {"XDG_STATE_HOME": str(site.folder), "KRB5CCNAME": f"FILE:{site.folder}/nobody"}
+        inside = site.host("clients").command(*command)
+        self._process = subprocess.Popen(
+            inside, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True
+        )
+        os.close(theirs)
+        self.seen = ""
+
+    def until(self, text: str, patience: float = 15.0) -> str:
+        """Read until this has come; all since the last time."""
+        began, end = len(self.seen), time.monotonic() + patience
+        while text not in self.seen[began:]:
+            assert time.monotonic() < end, self.seen
+            if select.select([self._ours], [], [], 0.1)[0]:
+                self.seen += _CONTROL.sub("", os.read(self._ours, 65536).decode("utf-8", "replace"))
+        return self.seen[began:]
+
+    def type(self, line: str) -> None:
+        """A line and Enter."""
+        os.write(self._ours, f"{line}\r".encode())
+
+    def close(self) -> None:
+        """Leave."""
+        self._process.terminate()
+        self._process.wait(10)
+        os.close(self._ours)
+
+
+def test_the_two_lines_of_an_exchange_administrator_walk_all_the_way_at_a_terminal(site: DirectorySite) -> None:
+    terminal = Terminal(site, PROGRAM, "shell", "--store", site.store)
+    try:
+        terminal.until("PS>")
+        terminal.type("$c = Get-Credential")
+        terminal.until("User:")
+        terminal.type("alice")
+        terminal.until("Password for user alice:")
+        terminal.type(PASSWORD)
+        terminal.until("PS>")
+        terminal.type(
+            "Test-OutlookConnectivity -Identity alice -MailboxCredential $c -Protocol tcp "
+            "-GetDefaultsFromAutodiscover $false"
+        )
+        told = terminal.until(" Affinity ")
+        terminal.until("PS>")
+    finally:
+        terminal.close()
+    assert "ClientAccessServer ServiceEndpoint" in told
+    for scenario in ("Endpoint mapper", *LOGONS, "EMSMDB logon"):
+        assert scenario in told
+    assert "Failure" not in told
+    assert "the logon was taken by NTLM, not by Kerberos" in terminal.seen
+    assert PASSWORD not in terminal.seen

@@ -11,8 +11,8 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +22,7 @@ from casarray.adapters.net.rpc_http_proxy import RpcHttpProxy, Verdict
 from casarray.adapters.outlook_network import OutlookNetwork
 from casarray.adapters.rpc_logon import Logon
 from casarray.app.connectivity import perform
+from casarray.app.rpc_proxy import Place
 from casarray.core.autodiscover.response import EXCH, EXPR, Protocol, Response, Settings, User, write_response
 from casarray.core.dcerpc.auth import AuthLevel, AuthType, Security
 from casarray.core.directory.model import ROLES, Account, Array, Copy, Database, Directory, Server, Site
@@ -332,8 +333,9 @@ async def test_autodiscover_that_tells_a_server_which_is_gone_stops_there(tmp_pa
 
 async def test_autodiscover_behind_a_certificate_that_nobody_vouches_for_says_so(tmp_path: Path) -> None:
     steps = await discovering(tmp_path, told(), trusted=False)
-    assert (steps[-1].scenario, steps[-1].trouble) == ("Autodiscover", Trouble.NO_AUTODISCOVER)
-    assert "certificate" in steps[-1].text
+    assert (steps[2].scenario, steps[2].trouble) == ("Autodiscover", Trouble.NO_AUTODISCOVER)
+    assert "certificate" in steps[2].text
+    assert steps[-1].scenario == "Affinity"
 
 
 # Clocks.
@@ -385,14 +387,6 @@ async def test_a_member_that_refuses_tickets_is_asked_what_time_it_has(
 # RPC over HTTP.
 
 
-@dataclass
-class Found:
-    """Where the proxy leads to."""
-
-    address: IPv4Address | IPv6Address
-    port: int
-
-
 class ToMember:
     """The proxy leads to the first member, whichever of the array's names is asked for."""
 
@@ -400,8 +394,8 @@ class ToMember:
         if target.server != NAME:
             raise NotFound(f"there is no {target}")
 
-    async def find(self, target: Target, client: object) -> Found:  # noqa: ARG002 - as all finders
-        return Found(IPv4Address(MEMBERS["cas1"]), {6001: RPC, 6002: AB, 6004: AB}[target.port])
+    async def find(self, target: Target, client: object) -> Place:  # noqa: ARG002 - as all finders
+        return Place(IPv4Address(MEMBERS["cas1"]), {6001: RPC, 6002: AB, 6004: AB}[target.port])
 
     def unreachable(self, place: object) -> None:
         raise AssertionError(place)

@@ -33,6 +33,20 @@ pytestmark = [
 NAME = "cas.mit.example"
 SPNS = (f"exchangeMDB/{NAME}", f"exchangeRFR/{NAME}", f"exchangeAB/{NAME}")
 HERE = "127.0.0.1"
+#: The KDC library's clock, and Python's.
+CLOCK = (
+    mit_kdc._CLOCK
+    + """
+int clock_gettime(clockid_t which, struct timespec *now)
+{
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int done = real(which, now);
+    if (which == CLOCK_REALTIME)
+        now->tv_sec += AHEAD;
+    return done;
+}
+"""
+)
 
 
 class Named(OutlookNetwork):
@@ -94,6 +108,57 @@ def test_with_tickets_it_is_kerberos_that_takes_every_logon(
         steps = walk(logon)
     assert [step.trouble for step in steps] == [None] * 6, [step.text for step in steps]
     assert mechanisms(steps) == {"RFR": "Kerberos", "NSPI": "Kerberos", "EMSMDB connect": "Kerberos"}
+
+
+def users(folder: Path, password: str) -> str:
+    """Who may log on by NTLM."""
+    file = folder / "users"
+    file.touch(0o600)
+    file.write_text(f"alice:{password}\n")
+    return str(file)
+
+
+def test_a_name_that_is_missing_makes_ntlm_of_kerberos_without_a_word_to_users_and_is_told_here(
+    kdc: MitKdc, tmp_path: Path
+) -> None:
+    password = kdc.add_user("alice")
+    with member(kdc, "--ntlm-users", users(tmp_path, password), spns=SPNS[:2]):
+        steps = walk("negotiate", Means(LogOn(user="alice", password=password)))
+    assert mechanisms(steps) == {"RFR": "Kerberos", "NSPI": "NTLM", "EMSMDB connect": "Kerberos"}
+    found = next(step for step in steps if step.scenario == "NSPI")
+    assert found.trouble is Trouble.NTLM
+    assert f"the KDC knows no exchangeAB/{NAME}" in found.text
+    assert steps[-1].scenario == "Affinity"  # users get on
+
+
+def test_a_server_that_has_lost_its_keys_takes_ntlm_and_that_is_told(kdc: MitKdc, tmp_path: Path) -> None:
+    password = kdc.add_user("alice")
+    with member(kdc, "--no-kerberos", "--ntlm-users", users(tmp_path, password)):
+        steps = walk("negotiate", Means(LogOn(user="alice", password=password)))
+        forced = walk("kerberos", Means(LogOn(user="alice", password=password)))
+    assert set(mechanisms(steps).values()) == {"NTLM"}
+    assert "a ticket was offered, and the server took none" in next(s.text for s in steps if s.trouble is Trouble.NTLM)
+    assert (forced[-1].scenario, forced[-1].trouble) == ("RFR", Trouble.NO_KERBEROS)
+
+
+def test_a_wrong_password_is_a_logon_that_is_denied(kdc: MitKdc, tmp_path: Path) -> None:
+    with member(kdc, "--ntlm-users", users(tmp_path, "right")):
+        steps = walk("ntlm", Means(LogOn(user="alice", password="wrong")))
+    assert (steps[-1].scenario, steps[-1].trouble) == ("RFR", Trouble.LOGON_DENIED)
+
+
+def test_a_member_whose_clock_is_wrong_is_told_by_what_it_says_of_the_time(
+    kdc: MitKdc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KRB5CCNAME", kdc.ticket("alice", kdc.add_user("alice")))
+    library, source = tmp_path / "clock.so", tmp_path / "clock.c"
+    source.write_text(CLOCK)
+    built = ["gcc", "-shared", "-fPIC", "-DAHEAD=1800", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(built, check=True, capture_output=True, timeout=60)
+    with member(kdc, "--ntlm-users", users(tmp_path, "any"), env={"LD_PRELOAD": str(library)}):
+        steps = walk("kerberos")
+    assert (steps[-1].scenario, steps[-1].trouble) == ("RFR", Trouble.CLOCK), steps[-1].text
+    assert "is 30 minutes ahead of this machine's" in steps[-1].text
 
 
 def test_a_name_that_the_kdc_does_not_know_stops_kerberos_at_its_step(

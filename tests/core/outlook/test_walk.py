@@ -117,8 +117,13 @@ def test_autodiscover_that_tells_the_array_is_a_step_like_others() -> None:
     assert steps[1].text == f"tells EXCH {NAME}, EXPR mail.domain.tld"
 
 
-def test_autodiscover_that_nobody_answers_or_that_refuses_stops() -> None:
-    assert last(one_server().walk(plan(discover=True)))[:2] == ("Autodiscover", "no-autodiscover")
+def test_without_autodiscover_old_profiles_go_on_with_what_they_know() -> None:
+    steps = one_server().walk(plan(discover=True))
+    assert outcome(steps)[1:3] == [("Autodiscover", "no-autodiscover"), ("Endpoint mapper", "Success")]
+    assert steps[1].result is Result.FAILURE
+
+
+def test_autodiscover_that_knows_no_settings_stops() -> None:
     site = one_server()
     site.told = Refusal(500, "The email address can't be found.")
     assert last(site.walk(plan(discover=True)))[:2] == ("Autodiscover", "autodiscover-refuses")

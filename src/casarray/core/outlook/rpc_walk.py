@@ -204,7 +204,7 @@ class _RpcWalk:
         """The step as a success, or as the warning that it was NTLM that took the logon."""
         step = replace(step, text=text, mechanism=connection.mechanism)
         if connection.mechanism == "NTLM" and self._journey.logon == "negotiate":
-            why = connection.why_not_kerberos or "nobody says why"
+            why = connection.why_not_kerberos or "a ticket was offered, and the server took none"
             return troubled(step, Trouble.NTLM, detail=why)
         return step
 

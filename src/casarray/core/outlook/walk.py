@@ -195,9 +195,10 @@ class _Walker:
         plan, address = self._plan, self._plan.mailbox.address
         step = self._step(Scenario.AUTODISCOVER, address)
         found = yield from discover(address)
-        if isinstance(found, Went):
-            yield from self._tell(troubled(step, Trouble.NO_AUTODISCOVER, name=address, detail=found.detail))
-            raise _Stopped
+        if isinstance(found, Went):  # profiles that are there go on with what they know, and so does the walk
+            silent = troubled(step, Trouble.NO_AUTODISCOVER, name=address, detail=found.detail)
+            yield from self._tell(silent, goes_on=True)
+            return
         settings = yield from self._settings(replace(step, endpoint=found.url or address), found)
         exch, expr = settings.protocol(EXCH), settings.protocol(EXPR)
         if settings.user.legacy_dn and (self._mailbox.guessed or not self._mailbox.dn):
