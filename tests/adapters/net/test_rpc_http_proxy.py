@@ -16,6 +16,7 @@ from impacket.dcerpc.v5.rpcrt import DCERPCException
 from impacket.http import AUTH_BASIC
 from impacket.uuid import uuidtup_to_bin
 
+from casarray.adapters.net.http_ntlm import HttpNtlm
 from casarray.adapters.net.rpc_channel import RpcFault
 from casarray.adapters.net.rpc_http_client import Basic, RpcHttpChannel, RpcProxy, open_rpc_http
 from casarray.adapters.net.rpc_http_proxy import Limits, RpcHttpProxy, Verdict
@@ -28,6 +29,7 @@ from casarray.core.forwarding.table import Address
 from casarray.core.rpc_http.http import IN, OUT, Target, request_head
 from casarray.core.rpc_http.messages import ConnA1, ConnB1, Echo, Ping
 from casarray.core.rpc_http.proxy import Settings
+from casarray.lab.http_gate import NtlmGate
 from casarray.lab.journal import user_dn
 from casarray.lab.rpc_http_server import PORTS, RpcHttpServer
 from casarray.lab.server import Connection, LabServer
@@ -207,6 +209,28 @@ async def test_a_password_lets_in_and_a_wrong_one_does_not() -> None:
             await here.open(logon=lambda: Basic("alice", "wrong"))
         with pytest.raises(Denied, match="it offers Basic"):
             await here.open()
+
+
+GATE = NtlmGate({"alice": "secret"})
+
+
+async def test_ntlm_lets_in_and_a_wrong_password_does_not() -> None:
+    async with lab(admission=GATE) as here:
+        channel = await here.open(logon=lambda: HttpNtlm("alice", "LAB", "secret", NAME))
+        assert channel.mechanism == "NTLM"
+        await channel.bind(EMSMDB)
+        assert here.proxy.counters()["challenged"] == 2
+        channel.close()
+        with pytest.raises(Denied, match="it offers NTLM"):
+            await here.open(logon=lambda: HttpNtlm("alice", "LAB", "wrong", NAME))
+        with pytest.raises(Denied, match="does not go on with NTLM|it offers NTLM"):
+            await here.open(logon=lambda: HttpNtlm("nobody", "LAB", "secret", NAME))
+
+
+async def test_a_proxy_that_takes_ntlm_alone_does_not_go_on_with_basic() -> None:
+    async with lab(admission=GATE) as here:
+        with pytest.raises(Denied, match="it offers NTLM"):
+            await here.open(logon=lambda: Basic("alice", "secret"))
 
 
 async def test_no_proxy_is_no_proxy() -> None:

@@ -301,7 +301,8 @@ class _HttpConnection(asyncio.Protocol):
         try:
             verdict = self._gate.judge(head.credentials)
         except Denied:
-            verdict = Verdict()
+            self._gate = self._owner.admission() if self._owner.admission else self._gate
+            verdict = self._gate.judge(None)  # it may begin again
             self._owner.count("denied:logon")
         self.user = verdict.user
         if verdict.user:
