@@ -113,6 +113,20 @@ def test_garbage_is_denied_by_both() -> None:
             server().step(token)
 
 
+def test_flags_of_a_server_that_are_too_long_are_cut() -> None:
+    one = client()
+    asked = Challenge.decode(server().step(one.step(b"")))
+    odd = replace(asked, pairs=((AvId.FLAGS.value, b"\xff" * 9),))
+    assert b"\6\0\4\0\xff\xff\xff\xff" in Authenticate.decode(one.step(odd.encode())).response
+
+
+def test_facts_that_cannot_be_repeated_are_a_refusal() -> None:
+    one = client()
+    asked = Challenge.decode(server().step(one.step(b"")))
+    with pytest.raises(Denied, match="cannot be answered"):
+        one.step(replace(asked, pairs=((99, bytes(65464)),)).encode())
+
+
 def test_after_the_end_nothing_more_is_taken() -> None:
     one, other = client(), server()
     last = proof_of(one, other)

@@ -104,18 +104,19 @@ class NtlmClient(NtlmSide):
             return self._heard
         try:
             challenge = Challenge.decode(token)
-        except WireError as error:
-            raise Denied(f"the server's challenge of NTLM cannot be read ({error})") from None
-        if missing := _NEEDED & ~challenge.flags:
-            raise Denied(f"the server cannot do what NTLM version 2 needs: {_names(missing)}")
-        return self._authenticate(challenge, token)
+            if missing := _NEEDED & ~challenge.flags:
+                raise Denied(f"the server cannot do what NTLM version 2 needs: {_names(missing)}")
+            return self._authenticate(challenge, token)
+        except WireError as error:  # of what it says, or of what would have to be repeated and does not fit
+            raise Denied(f"the server's challenge of NTLM cannot be answered ({error})") from None
 
     def _authenticate(self, challenge: Challenge, token: bytes) -> bytes:
         told = dict(challenge.pairs)
         self._server = _decoded(told.get(AvId.DNS_COMPUTER) or told.get(AvId.NETBIOS_COMPUTER, b""))
         stamp = told.get(AvId.TIMESTAMP, b"")
         time = int.from_bytes(stamp, "little") if len(stamp) == 8 else int((self._clock() + _EPOCH) * 1e7)
-        told[AvId.FLAGS] = (int.from_bytes(told.get(AvId.FLAGS, b""), "little") | MIC_PROVIDED).to_bytes(4, "little")
+        flags = int.from_bytes(told.get(AvId.FLAGS, b"")[:4], "little") | MIC_PROVIDED
+        told[AvId.FLAGS] = flags.to_bytes(4, "little")
         told[AvId.CHANNEL_BINDINGS] = bytes(16)
         told[AvId.TARGET_NAME] = self._target.encode("utf-16-le")
         rest = ClientChallenge(time, self._random(8), tuple(told.items())).encode()
