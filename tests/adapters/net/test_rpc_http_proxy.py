@@ -52,6 +52,7 @@ class OneServer:
 
     server: LabServer
     asked: list[tuple[str, str]] = field(default_factory=list)
+    host: str = HOST
     http: RpcHttpServer | None = None  # the server's ports for RPC over HTTP, if it is to be reached there
 
     def check(self, target: Target) -> None:
@@ -61,8 +62,8 @@ class OneServer:
     async def find(self, target: Target, client: Address) -> Found:
         self.asked.append((str(target), str(client)))
         if self.http is not None:
-            return Found(ip_address(HOST), self.http.ports[target.port], over_http=True)
-        return Found(ip_address(HOST), self.server.services[SERVICES[target.port]].port)
+            return Found(ip_address(self.host), self.http.ports[target.port], over_http=True)
+        return Found(ip_address(self.host), self.server.services[SERVICES[target.port]].port)
 
     def unreachable(self, place: Any) -> None:
         self.asked.append(("unreachable", str(place.address)))
