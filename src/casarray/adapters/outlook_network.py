@@ -256,7 +256,13 @@ class OutlookNetwork:
 
             tickets = self._tickets = self._tickets or Tickets()
             return lambda: tickets.negotiate(name)
-        raise Denied(f"there is no logon by {way} with a password to an RPC proxy: take --proxy-auth basic or none")
+        if way == "ntlm" and means.log_on.password:
+            from casarray.adapters.net.http_ntlm import HttpNtlm  # noqa: PLC0415 - only where wanted
+
+            who = _credential(means)
+            return lambda: HttpNtlm(who.user, who.domain, who.password, name)
+        given = "a password" if means.log_on.password else "tickets"
+        raise Denied(f"there is no logon by {way} with {given} to an RPC proxy: take another --proxy-auth, or none")
 
     def _log_on(self, target: str) -> "Logon":
         if self._logons is None:
