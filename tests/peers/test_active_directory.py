@@ -248,15 +248,15 @@ def test_a_value_that_somebody_changed_a_moment_ago_is_not_overwritten(
     store = domain.open()
     change(store, organisation)
     snapshot = store.read()
-    carry_out = ldap_directory._carry_out
+    carry_out = ldap_directory.carry_out
     rival = domain.open()
 
     def overtaken(connection: object, step: Step) -> None:
-        monkeypatch.setattr(ldap_directory, "_carry_out", carry_out)
+        monkeypatch.setattr(ldap_directory, "carry_out", carry_out)
         change(rival, lambda d: edits.change(d, Kind.ARRAY, "CAS", site="Berlin"))
         carry_out(connection, step)  # type: ignore[arg-type]  # whatever it was
 
-    monkeypatch.setattr(ldap_directory, "_carry_out", overtaken)
+    monkeypatch.setattr(ldap_directory, "carry_out", overtaken)
     mine = edits.change(edits.new(snapshot.directory, Site("Ulm")), Kind.ARRAY, "CAS", site="Ulm")
     with pytest.raises(MovedOn, match="look at it again"):
         store.change(snapshot, [c for c in difference(snapshot.directory, mine) if c.kind is Kind.ARRAY], NOTE)
@@ -288,7 +288,7 @@ def reshaped(d: Directory) -> Directory:
 def test_changes_that_are_interrupted_anywhere_are_completed_by_repeating_them(
     domain: Domain, monkeypatch: pytest.MonkeyPatch, wanted: Callable[[Directory], Directory]
 ) -> None:
-    carry_out = ldap_directory._carry_out
+    carry_out = ldap_directory.carry_out
     for after in range(100):
         store = domain.open()
         if wanted is reshaped:
@@ -305,13 +305,13 @@ def test_changes_that_are_interrupted_anywhere_are_completed_by_repeating_them(
             left -= 1
             carry_out(connection, step)  # type: ignore[arg-type]  # whatever it was
 
-        monkeypatch.setattr(ldap_directory, "_carry_out", until)
+        monkeypatch.setattr(ldap_directory, "carry_out", until)
         interrupted = False
         try:
             store.change(snapshot, difference(snapshot.directory, target), NOTE)
         except Interrupted:
             interrupted = True
-        monkeypatch.setattr(ldap_directory, "_carry_out", carry_out)
+        monkeypatch.setattr(ldap_directory, "carry_out", carry_out)
         again = domain.open()
         found = again.read()
         assert found.missing == ()
@@ -354,15 +354,15 @@ def test_two_administrators_give_a_site_an_array_at_the_same_time_and_one_stands
     store, rival = domain.open(), domain.open()
     change(store, lambda d: d.put(Site("Paderborn")))
     theirs = rival.read()
-    carry_out = ldap_directory._carry_out
+    carry_out = ldap_directory.carry_out
 
     def overtaken(connection: object, step: Step) -> None:
-        monkeypatch.setattr(ldap_directory, "_carry_out", carry_out)
+        monkeypatch.setattr(ldap_directory, "carry_out", carry_out)
         array = edits.new_array(theirs.directory, "First", "first.lab.example", "Paderborn")
         rival.change(theirs, difference(theirs.directory, array), NOTE)
         carry_out(connection, step)  # type: ignore[arg-type]  # whatever it was
 
-    monkeypatch.setattr(ldap_directory, "_carry_out", overtaken)
+    monkeypatch.setattr(ldap_directory, "carry_out", overtaken)
     with pytest.raises(Conflict, match=r"gave the site Paderborn an array at the same time \(first\)"):
         change(store, lambda d: edits.new_array(d, "Second", "second.lab.example", "Paderborn"))
     assert [a.name for a in store.read().directory.arrays.values()] == ["First"]
@@ -518,7 +518,7 @@ def test_a_domain_controller_that_dies_during_a_change_leaves_something_to_go_on
     domain: Domain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = domain.open(timeout=2.0)
-    carry_out = ldap_directory._carry_out
+    carry_out = ldap_directory.carry_out
     count = 0
 
     def killed(connection: object, step: Step) -> None:
@@ -528,11 +528,11 @@ def test_a_domain_controller_that_dies_during_a_change_leaves_something_to_go_on
             domain.dc.stop()
         carry_out(connection, step)  # type: ignore[arg-type]  # whatever it was
 
-    monkeypatch.setattr(ldap_directory, "_carry_out", killed)
+    monkeypatch.setattr(ldap_directory, "carry_out", killed)
     with pytest.raises(Unavailable, match=r"was lost .* when 7 of \d+ steps were done"):
         change(store, organisation)
     domain.dc.start()
-    monkeypatch.setattr(ldap_directory, "_carry_out", carry_out)
+    monkeypatch.setattr(ldap_directory, "carry_out", carry_out)
     snapshot = store.read()
     wanted = organisation(snapshot.directory)
     store.change(snapshot, difference(snapshot.directory, wanted), NOTE)

@@ -5,16 +5,14 @@ All of it may wait for a KDC: for threads.
 
 import base64
 import binascii
-from pathlib import Path
 
 import gssapi
 import krb5
 from gssapi import raw
 from gssapi.exceptions import GSSError
 
-from casarray.adapters.kerberos.gss import KRB5
-from casarray.adapters.kerberos.rpc_security import Acceptors
-from casarray.core.dcerpc.auth import AuthType
+from casarray.adapters.kerberos.initiator import said
+from casarray.adapters.kerberos.rpc_security import KRB5, SPNEGO
 from casarray.core.errors import Denied
 from casarray.core.kerberos.tickets import Mechanism, mechanism_of
 
@@ -29,20 +27,14 @@ class HttpProofs:
         """``realm``: of users who give no other; empty: the host's usual one."""
         self._keytab = keytab
         self._realm = realm
-        self._acceptors = Acceptors(Path(keytab))
 
     def ticket(self, text: str) -> tuple[str, str]:
         """Whose ticket that is, and the token that answers it, in base64. `Denied` says why it is none."""
         token = _from64(text)
         if mechanism_of(token) is Mechanism.NTLM:
             raise Denied("the client wants NTLM, and only Kerberos is spoken here")
-        security = self._acceptors.accept(AuthType.SPNEGO)
-        if security is None:
-            raise Denied(f"the keytab {self._keytab} cannot be read, or has no key")
-        answer = security.step(token)
-        if not security.complete:
-            raise Denied("the ticket is not shown at once")
-        return security.peer, base64.b64encode(answer).decode()
+        who, answer = self._accepted(token)
+        return who, base64.b64encode(answer).decode()
 
     def password(self, text: str) -> str:
         """Whose name and password that is. `Denied` if the KDC says no, or is not the one that has our key."""
@@ -59,14 +51,23 @@ class HttpProofs:
             ).creds
             own = gssapi.Name(self._own_name(), gssapi.NameType.kerberos_principal)
             client = gssapi.SecurityContext(name=own, creds=gssapi.Credentials(owned), mech=KRB5, usage="initiate")
-            security = self._acceptors.accept(AuthType.KERBEROS)
-            if security is None:
-                raise Denied(f"the keytab {self._keytab} cannot be read, or has no key")
-            security.step(client.step() or b"")
+            token = client.step() or b""
         except GSSError as error:
-            said = error.get_all_statuses(error.min_code, False) if error.min_code else []
-            raise Denied(f"{user}: {'; '.join(map(str, said)) or 'the KDC says no'}") from None
-        return security.peer
+            raise Denied(f"{user}: {said(error)}") from None
+        return self._accepted(token)[0]
+
+    def _accepted(self, token: bytes) -> tuple[str, bytes]:
+        """Whose token that is, read with any key of the keytab, and the answer. A client has one token, no more."""
+        try:
+            own = gssapi.Credentials(usage="accept", store={"keytab": f"FILE:{self._keytab}"}, mechs=[SPNEGO, KRB5])
+            raw.set_neg_mechs(own, [KRB5])
+            context = gssapi.SecurityContext(creds=own, usage="accept")
+            answer = context.step(token) or b""
+        except GSSError as error:
+            raise Denied(f"a ticket is not right: {said(error)}") from None
+        if not context.complete:
+            raise Denied("the client shows no ticket at once")
+        return str(context.initiator_name), answer
 
     def _principal(self, user: str) -> str:
         r"""``DOMAIN\user``, ``user@realm`` and ``user``."""
