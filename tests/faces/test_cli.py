@@ -66,7 +66,7 @@ COMMANDS = (
     "account list", "account show", "account create", "account adopt", "account encryption", "account remove",
     "account roll", "agent run", "agent check", "agent state", "agent init", "test kerberos", "rpc-proxy run",
     "autodiscover run", "autodiscover show", "autodiscover ask", "autodiscover publish", "autodiscover unpublish",
-    "autodiscover check",
+    "autodiscover check", "referral run", "referral report",
 )  # fmt: skip
 
 
