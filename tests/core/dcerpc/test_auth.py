@@ -325,3 +325,53 @@ def test_protection_is_for_one_context_only() -> None:
     ):
         with pytest.raises(Denied, match="without the protection"):
             client.protection.reveal(replace(request, auth=auth))
+
+
+def test_an_auth3_that_proves_nothing_is_not_answered_and_the_first_call_is_denied() -> None:
+    auth = ClientAuth(PaperSecurity(False), AuthType.KERBEROS, AuthLevel.CONNECT)
+    client, server = RpcClient(), RpcServer({ECHO: answer}, auth=ServerAuth(lambda _: PaperSecurity(True)))
+    (event,) = client.receive(server.serve(client.bind(ECHO, auth=auth.begin(), header_signing=True)))
+    assert isinstance(event, Bound)
+    leg = auth.answered(event.auth, event.header_signing)
+    assert leg is not None
+    assert server.serve(client.auth3(replace(leg, token=b"forged"))) == b""
+    assert not server.closed
+    assert client.receive(server.serve(client.call(ECHO, 0, b"stub"))) == [Failed(2, ACCESS_DENIED, True)]
+    assert server.closed
+
+
+def test_who_was_refused_by_an_auth3_cannot_try_again_on_the_same_connection() -> None:
+    auth = ClientAuth(PaperSecurity(False), AuthType.KERBEROS, AuthLevel.CONNECT)
+    client, server = RpcClient(), RpcServer({ECHO: answer}, auth=ServerAuth(lambda _: PaperSecurity(True)))
+    (event,) = client.receive(server.serve(client.bind(ECHO, auth=auth.begin(), header_signing=True)))
+    assert isinstance(event, Bound)
+    leg = auth.answered(event.auth, event.header_signing)
+    assert leg is not None
+    server.serve(client.auth3(replace(leg, token=b"forged")))
+    (event,) = client.receive(server.serve(client.alter(ECHO, auth=leg)))
+    assert event == Failed(client.last_call_id, ACCESS_DENIED, True)
+    assert server.closed
+
+
+class PaperNtlm(PaperSecurity):
+    """Signs whole PDUs, whatever was agreed on."""
+
+    mechanism = "paper NTLM"
+    signs_headers = True
+
+
+@pytest.mark.parametrize("level", [AuthLevel.INTEGRITY, AuthLevel.PRIVACY])
+def test_a_provider_may_vouch_for_headers_though_nobody_agreed_on_it(level: AuthLevel) -> None:
+    call = Request(call_id=1, context_id=0, opnum=7, stub=bytes(16))
+    for paper, noticed in ((PaperSecurity, False), (PaperNtlm, True)):
+        here = Protection(paper(False), AuthType.NTLM, level, 1, False)
+        there = Protection(paper(True), AuthType.NTLM, level, 1, False)
+        sent = bytearray(here.protect(here.mark(call)))
+        sent[22] ^= 1  # the opnum
+        pdu = take_pdu(sent)
+        assert isinstance(pdu, Request)
+        if noticed:
+            with pytest.raises(Denied):
+                there.reveal(pdu)
+        else:
+            assert there.reveal(pdu).stub == bytes(16)

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from tests.core.dcerpc.conftest import read_capture
 
-from casarray.core.errors import Denied
+from casarray.core.errors import Denied, WireError
 from casarray.core.ntlm.context import NtlmClient, NtlmServer
 from casarray.core.ntlm.crypto import nt_hash
 from casarray.core.ntlm.messages import MIC_AT, Authenticate, AvId, Challenge, Flag, Negotiate
@@ -41,6 +42,25 @@ def test_both_know_each_other_after_three_messages() -> None:
     assert (other.peer, one.peer) == ("LAB\\alice", "cas1.lab.example")
     other.verify(b"text", one.sign(b"text"))
     assert one.token_size(True) == one.token_size(False) == 16
+
+
+def test_a_logon_is_the_recorded_one_octet_by_octet() -> None:
+    one, other = client(), server()
+    legs = [read_capture(f"ntlm_{name}") for name in ("negotiate", "challenge", "authenticate")]
+    assert one.step(b"") == legs[0]
+    assert other.step(legs[0]) == legs[1]
+    assert one.step(legs[1]) == legs[2]
+    assert other.step(legs[2]) == b""
+    read = (Negotiate.decode(legs[0]), Challenge.decode(legs[1]), Authenticate.decode(legs[2]))
+    assert [message.encode() for message in read] == legs
+
+
+@pytest.mark.parametrize(("name", "kind"), [("challenge", Challenge), ("authenticate", Authenticate)])
+def test_a_message_cut_in_its_fixed_part_is_a_wire_error(name: str, kind: type[Challenge | Authenticate]) -> None:
+    message = read_capture(f"ntlm_{name}")
+    for cut in range(48):
+        with pytest.raises(WireError):
+            kind.decode(message[:cut])
 
 
 def test_a_response_names_the_service_and_the_servers_time() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from tests.core.dcerpc.conftest import read_capture
 from tests.core.ntlm.test_context import client as ntlm_client
 from tests.core.ntlm.test_context import server as ntlm_server
 
@@ -98,6 +99,36 @@ def test_kerberos_is_taken_where_both_have_it_and_the_list_is_not_signed() -> No
     assert other.peer == "alice@LAB.EXAMPLE"
     assert not any(NegTokenResp.decode(token).mic for token in sent[1:])
     assert mechanism_of(sent[0]) is Mechanism.KERBEROS
+
+
+def test_the_tokens_around_ntlm_are_the_recorded_ones() -> None:
+    one, other = SpnegoClient([Way(NTLM, ntlm_client())]), SpnegoServer([Way(NTLM, ntlm_server())])
+    first = one.step(b"")
+    assert first == bytes.fromhex(
+        "60 48 06 06 2b0601050502"  # the frame of RFC 2743 3.1, of SPNEGO
+        "a0 3e 30 3c"  # NegTokenInit
+        "a0 0e 30 0c 06 0a 2b06010401823702020a"  # mechTypes: NTLM
+        "a2 2a 04 28"  # mechToken: 40 octets
+    ) + read_capture("ntlm_negotiate")
+    asked = other.step(first)
+    assert asked == bytes.fromhex(
+        "a1 81a6 30 81a3"  # NegTokenResp
+        "a0 03 0a 01 01"  # negState: accept-incomplete
+        "a1 0c 06 0a 2b06010401823702020a"  # supportedMech: NTLM
+        "a2 818d 04 818a"  # responseToken: 138 octets
+    ) + read_capture("ntlm_challenge")
+    proof = one.step(asked)
+    assert proof == bytes.fromhex("a1 820180 30 82017c a2 820164 04 820160") + read_capture(
+        "ntlm_authenticate"
+    ) + bytes.fromhex(
+        "a3 12 04 10"  # mechListMIC
+        "01000000 3c2cc4a11c4c6125 00000000"  # the client's signature number 0, over 30 0c 06 0a ... 0a
+    )
+    assert other.step(proof) == bytes.fromhex(
+        "a1 1b 30 19"
+        "a0 03 0a 01 00"  # negState: accept-completed
+        "a3 12 04 10 01000000 2543d364a9e9e49a 00000000"  # the server's signature over the same list
+    )
 
 
 def test_where_the_server_has_no_kerberos_ntlm_is_agreed_on_and_the_list_signed_by_both() -> None:
