@@ -102,9 +102,12 @@ class AutodiscoverClient:
         return replace(came, seconds=time.monotonic() - began)
 
     async def _visit(self, visit: Visit) -> Came:
-        parts = urlsplit(visit.url)
-        secure = parts.scheme == "https"
-        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+        try:
+            parts = urlsplit(visit.url)
+            secure = parts.scheme == "https"
+            host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+        except ValueError as error:
+            return Came(problem=Problem.NAME, detail=f"that is no URL: {error}")
         where, at = self._connect_to(host, port)
         local = (self._source, 0) if self._source else None
         # An answer's head and a piece of its body are read at once: never more than the bounds below.

@@ -224,7 +224,7 @@ class _Walker:
 
     def _sent_on(self, visit: Visit, came: Came) -> str:
         """Where a redirect of HTTP leads; empty when nobody should go there."""
-        goal = urljoin(visit.url, came.location) if came.location else ""
+        goal = _joined(visit.url, came.location)
         if why := self._refused_goal(goal):
             self._told(visit, came, f"redirects ({came.status}) to {goal[:200] or 'nowhere'}: {why}", ok=False)
             return ""
@@ -291,6 +291,14 @@ class _Walker:
         hosts = ", ".join(f"{host}:{port}" for host, port in found.targets)
         self._told(step, found, f"names {hosts}" if hosts else "there is no such record", ok=bool(hosts))
         return found.targets[: self._left]
+
+
+def _joined(url: str, location: str) -> str:
+    """Where a Location leads from there; as it came, when that is no URL at all."""
+    try:
+        return urljoin(url, location) if location else ""
+    except ValueError:
+        return location
 
 
 def _failure(came: Came, plain: bool) -> str:
