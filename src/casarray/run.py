@@ -174,9 +174,14 @@ class Gateway:
         """RPC over HTTP, where the file has a place for it: its clients get the members that their pins say."""
         if not self._rpc_http.listen:
             return None
-        from casarray.rpc_proxy import RunningProxy  # noqa: PLC0415 - few gateways have one
+        from casarray.app.rpc_proxy import GatewayLeader  # noqa: PLC0415 - few gateways have one
+        from casarray.rpc_proxy import RunningProxy  # noqa: PLC0415 - as above
 
-        proxy = RunningProxy(lambda: replace(service.config, rpc_http=self._rpc_http), service.arrays.get)
+        def leader(name: str) -> "GatewayLeader | None":
+            array = service.arrays.get(name)
+            return GatewayLeader(array) if array is not None else None
+
+        proxy = RunningProxy(lambda: replace(service.config, rpc_http=self._rpc_http), leader)
         await proxy.start()
         return proxy
 

@@ -22,7 +22,7 @@ from casarray.core.errors import Unavailable
 from casarray.lab.journal import user_dn
 from casarray.lab.site import LoopbackSite, free_port
 
-from .gateways import PROGRAM, QUICK, outlook, soon, source
+from .gateways import PROGRAM, QUICK, eventually, members, outlook, soon, source
 
 NAME = "cas.lab.example"
 
@@ -113,17 +113,23 @@ async def test_clients_of_a_member_that_dies_come_back_on_another(site: ProxySit
     try:
         await soon(lambda: channel.lost_at is not None)
 
-        async def after() -> str:
-            while True:
-                try:
-                    return await mailbox_of(site, 51)
-                except Unavailable:
-                    await asyncio.sleep(0.1)
-
-        async with asyncio.timeout(15):
-            assert await after() not in ("", before)
+        assert await eventually(lambda: mailbox_of(site, 51), 15.0) not in ("", before)
     finally:
         site.tell(before, "all normal")
+        await soon(lambda: members(site)[before].eligible, 15.0)
+
+
+async def test_clients_of_a_member_that_hangs_are_told(site: ProxySite) -> None:
+    channel = await site.open(61)
+    await channel.bind(EMSMDB)
+    before = await mailbox_of(site, 61)
+    site.tell(before, "all hang-accept")
+    try:
+        await soon(lambda: channel.lost_at is not None, 15.0)
+        assert await eventually(lambda: mailbox_of(site, 61), 15.0) != before
+    finally:
+        site.tell(before, "all normal")
+        await soon(lambda: members(site)[before].eligible, 15.0)
 
 
 async def test_impacket_reaches_the_array_over_http(site: ProxySite) -> None:

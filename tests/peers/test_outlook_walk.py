@@ -397,6 +397,9 @@ class ToMember:
     async def find(self, target: Target, client: object) -> Place:  # noqa: ARG002 - as all finders
         return Place(IPv4Address(MEMBERS["cas1"]), {6001: RPC, 6002: AB, 6004: AB}[target.port])
 
+    def usable(self, place: object) -> bool:  # noqa: ARG002 - it is up
+        return True
+
     def unreachable(self, place: object) -> None:
         raise AssertionError(place)
 

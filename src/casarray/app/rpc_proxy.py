@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from casarray.app.arrays import ArrayService
 from casarray.core.affinity.choose import choose, of_family
 from casarray.core.affinity.identity import group_ids, member_ids, seed_of
 from casarray.core.affinity.jhash import same_client
@@ -50,13 +51,16 @@ class Route(Protocol):
 
 
 class Leader(Protocol):
-    """Chooses members of one array; `casarray.app.arrays.ArrayService` does."""
+    """Chooses members of one array."""
 
     def route(self, client: Address, avoid: int | None = None) -> Route | None:
         """Whom to lead the client to, but not to ``avoid``; None: there is nobody."""
 
     def unreachable(self, member_id: int) -> None:
         """It could not be connected to."""
+
+    def usable(self, member_id: int) -> bool:
+        """Whether connections to this member may go on."""
 
 
 class PortAsker(Protocol):
@@ -132,6 +136,13 @@ class ServerFinder:
         if leader is not None and place.member_id is not None:
             self._shun(place.array, place.member_id, leader)
 
+    def usable(self, place: Place) -> bool:
+        """Whether connections to this place may go on: a client whose member is out must learn it, to come again."""
+        if place.member_id is None:
+            return True
+        leader = self._leader(place.array)
+        return leader is not None and leader.usable(place.member_id)
+
     def _shun(self, array: str, member_id: int, leader: Leader) -> None:
         leader.unreachable(member_id)
         self._avoid[array] = (member_id, self._now() + 1.0)
@@ -173,6 +184,27 @@ def _names_of(server: Server, array: Array) -> set[str]:
 
 def _address(server: Server, version: int) -> Address:
     return next((address for address in server.addresses if address.version == version), server.addresses[0])
+
+
+class GatewayLeader:
+    """Leads clients as the gateway does that serves the array."""
+
+    def __init__(self, service: ArrayService) -> None:
+        self._service = service
+
+    def route(self, client: Address, avoid: int | None = None) -> Route | None:
+        """Whom the endpoint mapper would lead the client to; it is pinned there at once."""
+        return self._service.route(client, avoid)
+
+    def unreachable(self, member_id: int) -> None:
+        """Have it probed now."""
+        self._service.unreachable(member_id)
+
+    def usable(self, member_id: int) -> bool:
+        """Whether it may be used in the group of the endpoint mapper."""
+        mapper = mapper_service(self._service.array)
+        nodes = self._service.gatekeeper.nodes.get(mapper.group) if mapper else None
+        return nodes is not None and member_id in nodes.usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +272,7 @@ class RingLeader:
     def unreachable(self, member_id: int) -> None:
         """Lead nobody there for a moment."""
         self._shunned[member_id] = self._now() + SHUNNED
+
+    def usable(self, member_id: int) -> bool:  # noqa: ARG002 - as all leaders
+        """Nobody here knows better than the connections themselves."""
+        return True

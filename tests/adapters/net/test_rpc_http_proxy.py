@@ -53,6 +53,7 @@ class OneServer:
     server: LabServer
     asked: list[tuple[str, str]] = field(default_factory=list)
     host: str = HOST
+    up: bool = True
     http: RpcHttpServer | None = None  # the server's ports for RPC over HTTP, if it is to be reached there
 
     def check(self, target: Target) -> None:
@@ -64,6 +65,9 @@ class OneServer:
         if self.http is not None:
             return Found(ip_address(self.host), self.http.ports[target.port], over_http=True)
         return Found(ip_address(self.host), self.server.services[SERVICES[target.port]].port)
+
+    def usable(self, place: Any) -> bool:  # noqa: ARG002 - there is one
+        return self.up
 
     def unreachable(self, place: Any) -> None:
         self.asked.append(("unreachable", str(place.address)))
@@ -198,6 +202,15 @@ async def test_a_server_that_ends_the_connection_ends_both_channels() -> None:
             connection.transport.abort()  # type: ignore[union-attr]  # it is connected
         assert await until(lambda: channel.lost_at is not None)
         assert here.proxy.connections == 0
+
+
+async def test_a_client_whose_member_may_not_be_used_any_more_is_told_by_the_end_of_its_channels() -> None:
+    async with lab() as here:
+        channel = await here.open()
+        await channel.bind(EMSMDB)
+        here.finder.up = False
+        assert await until(lambda: channel.lost_at is not None)
+        assert here.proxy.counters()["closed:member"] == 1
 
 
 async def test_a_password_lets_in_and_a_wrong_one_does_not() -> None:

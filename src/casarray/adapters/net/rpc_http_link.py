@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 from uuid import UUID
 
+from casarray.adapters.net.relay import RelayLimits, prepare
 from casarray.adapters.net.rpc_http_backend import HttpBackend
 from casarray.core.errors import CasarrayError, Denied, NotFound, WireError
 from casarray.core.forwarding.table import Address
@@ -14,6 +16,8 @@ from casarray.core.rpc_http.http import ACCESS_DENIED, PROTOCOL_ERROR, SERVER_UN
 from casarray.core.rpc_http.messages import ConnA1, ConnB1, InR1A1, OutR2A3
 from casarray.core.rpc_http.proxy import ProxiedConnection, Settings
 from casarray.core.rpc_http.rts import take_raw
+
+log = logging.getLogger("casarray.rpc-proxy")
 
 Words = ConnA1 | ConnB1 | OutR2A3 | InR1A1
 
@@ -42,6 +46,9 @@ class Finder(Protocol):
 
     async def find(self, target: Target, client: Address) -> Place:
         """The place of the server that this name means for this client."""
+
+    def usable(self, place: Any) -> bool:  # as `find` gave it
+        """Whether connections to it may go on."""
 
     def unreachable(self, place: Any) -> None:  # as `find` gave it
         """It could not be connected to."""
@@ -96,7 +103,14 @@ class Link:
         self._cookie = cookie
         self._channels: dict[int, Channel] = {}
         self._server: Server | None = None
+        self._place: Place | None = None
         self._work: asyncio.Task[None] | None = None
+
+    def look(self, now: float) -> None:
+        """Time has gone by."""
+        self.perform(self.connection.tick(now))
+        if self._place is not None and not self._owner.finder.usable(self._place):
+            self.close("member", "its server may not be used any more")
 
     def begin(self, channel: Channel, words: Words, now: float) -> None:
         """A channel begins."""
@@ -179,9 +193,10 @@ class Link:
                             raise
         except (CasarrayError, OSError, TimeoutError) as error:
             owner.count("refused:server")
+            log.info("no server for %s from %s: %s", target, self._client, error or "no answer in time")
             self._refuse(ACCESS_DENIED if isinstance(error, NotFound | Denied) else SERVER_UNAVAILABLE)
             return
-        self._server = server
+        self._server, self._place = server, place
         owner.count("connections")
         self.perform(self.connection.connected(loop.time()))
 
@@ -199,12 +214,13 @@ class Link:
             self._leave(number, rpc_error(status))
         self.close("", "")
 
-    def close(self, kind: str, detail: str) -> None:  # noqa: ARG002 - for the log of whoever wants one
+    def close(self, kind: str, detail: str) -> None:
         """End all of it."""
         if self._owner.links.get(self._cookie) is self:
             del self._owner.links[self._cookie]
             if kind:
                 self._owner.count(f"closed:{kind}")
+                log.info("%s from %s: ended: %s", self.target, self._client, detail or kind)
         self.connection.state = virtual.State.OVER
         if self._work is not None and self._work is not asyncio.current_task():
             self._work.cancel()
@@ -239,6 +255,8 @@ class _ServerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if (sock := transport.get_extra_info("socket")) is not None:
+            prepare(sock, RelayLimits())  # a server without power says nothing any more
 
     def data_received(self, data: bytes) -> None:
         self._unread += data

@@ -6,6 +6,7 @@ connections is bounded, and so is the time until each has said what it wants.
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from types import MappingProxyType
 from typing import Protocol, cast
 from uuid import UUID
 
-from casarray.adapters.net.mapper import BACKLOG, affordable_relays, listening_socket
+from casarray.adapters.net.mapper import BACKLOG, GRACE, affordable_relays, listening_socket
 from casarray.adapters.net.rpc_http_link import Finder, Link, Words
 from casarray.core.errors import CasarrayError, Denied, OutOfTurn, WireError
 from casarray.core.forwarding.table import Address
@@ -104,6 +105,8 @@ class RpcHttpProxy:
         self._counts: Counter[str] = Counter()
         self._sweeper: asyncio.TimerHandle | None = None
         self._total = limits.total
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._numbers = 0
 
     async def start(self, address: Address, port: int) -> int:
@@ -133,7 +136,9 @@ class RpcHttpProxy:
             link.close("", "")
         for connection in list(self._connections):
             connection.abort()
-        await asyncio.sleep(0)  # transports say goodbye on the next turn of the loop
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), GRACE)  # transports say goodbye, those with TLS not at once
+        await asyncio.sleep(0)
 
     @property
     def connections(self) -> int:
@@ -160,6 +165,7 @@ class RpcHttpProxy:
             self.count("refused:limit")
             return False
         self._connections.add(connection)
+        self._empty.clear()
         self._of_client[client] += 1
         return True
 
@@ -167,6 +173,8 @@ class RpcHttpProxy:
         """It is no more."""
         if connection in self._connections:
             self._connections.discard(connection)
+            if not self._connections:
+                self._empty.set()
             self._of_client[client] -= 1
             if not self._of_client[client]:
                 del self._of_client[client]
@@ -189,7 +197,7 @@ class RpcHttpProxy:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for link in list(self.links.values()):
-            link.perform(link.connection.tick(now))
+            link.look(now)
         for connection in list(self._connections):
             if connection.overdue(now):
                 self.count("timeout:head")
