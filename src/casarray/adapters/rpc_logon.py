@@ -44,7 +44,8 @@ class Logon:
     type: AuthType
     security: Security
     level: AuthLevel
-    why_not_kerberos: str = ""  # in words, where another way was taken, or would have to be
+    target: str = ""  # the service that Kerberos was offered for; empty where it was not
+    no_ticket: str = ""  # in words, where there is none
 
     def auth(self) -> ClientAuth:
         """What a bind takes; once."""
@@ -54,6 +55,13 @@ class Logon:
     def mechanism(self) -> str:
         """What was really used: "Kerberos" or "NTLM"; empty before the server has agreed."""
         return self.security.mechanism.rpartition(", ")[2] if self.security.complete else ""
+
+    @property
+    def why_not_kerberos(self) -> str:
+        """In words, where SPNEGO came, or would have to come, to something else."""
+        if self.target and self.mechanism == "NTLM":
+            return f"the server takes no Kerberos, though there is a ticket for {self.target}: look at its keytab"
+        return self.no_ticket
 
 
 class Logons:
@@ -80,7 +88,7 @@ class Logons:
             ways.append(Way(NTLM, self._ntlm(target)))
         if not ways:
             raise Denied(f"Kerberos is not possible: {why_not}; and NTLM takes a password")
-        return Logon(AuthType.SPNEGO, SpnegoClient(ways), level, why_not)
+        return Logon(AuthType.SPNEGO, SpnegoClient(ways), level, "" if why_not else target, why_not)
 
     def close(self) -> None:
         """Forget the tickets. Twice is once."""
