@@ -52,6 +52,8 @@ RECORDED: dict[str, m.Message] = {
     "out_r2_a3": m.OutR2A3(1, V, OUT, OUT2, WINDOW),
     "out_r2_a6": m.OutR2A6(),
     "out_r2_a7": m.OutR2A7(Party.SERVER, OUT2, 1),
+    "out_r2_a8": m.OutR2A8(Party.SERVER, OUT2),
+    "out_r2_b1": m.OutR2B1(),
     "out_r2_b3": m.OutR2B3(),
     "out_r2_c1": m.OutR2C1(),
 }

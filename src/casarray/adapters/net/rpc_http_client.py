@@ -341,7 +341,8 @@ class _Virtual(asyncio.Transport):
 
     def close(self) -> None:
         """End it; what is written is sent."""
-        for leg in tuple(self._legs):
+        ending, self._legs = self._legs, set()  # they are not aborted
+        for leg in ending:
             leg.end()
         self._end(Unavailable("the connection was closed"))
 
