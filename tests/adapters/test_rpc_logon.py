@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -39,20 +40,29 @@ def answer(call: Call) -> bytes:
     return f"{call.caller.name}|{call.caller.mechanism}".encode()
 
 
-def joined(logon: Logon, acceptors: AnyAcceptors) -> tuple[RpcClient, object]:
-    """A client and a server through all legs, and the answer to a call, or the event instead."""
-    auth, client, server = logon.auth(), RpcClient(), RpcServer({EMSMDB: answer}, auth=ServerAuth(acceptors.accept))
+def legs(
+    logon: Logon, acceptors: AnyAcceptors, handler: Callable[[Call], bytes] = answer
+) -> tuple[RpcClient, RpcServer, object]:
+    """A client and a server that went through all legs, and the last event."""
+    auth, client, server = logon.auth(), RpcClient(), RpcServer({EMSMDB: handler}, auth=ServerAuth(acceptors.accept))
     (event,) = client.receive(server.serve(client.bind(EMSMDB, auth=auth.begin(), header_signing=True)))
     while isinstance(event, Bound) and (leg := auth.answered(event.auth, event.header_signing)) is not None:
         if auth.ends_unanswered:
             assert server.serve(client.auth3(leg)) == b""
             break
         (event,) = client.receive(server.serve(client.alter(EMSMDB, auth=leg)))
+    if isinstance(event, Bound):
+        client.protection = auth.protection
+    return client, server, event
+
+
+def joined(logon: Logon, acceptors: AnyAcceptors) -> object:
+    """The answer to a call after all legs, or the refusal."""
+    client, server, event = legs(logon, acceptors)
     if not isinstance(event, Bound):
-        return client, event
-    client.protection = auth.protection
+        return event
     (event,) = client.receive(server.serve(client.call(EMSMDB, 0, b"question")))
-    return client, event
+    return event
 
 
 def said(event: object) -> list[str]:
@@ -108,6 +118,19 @@ def test_a_server_with_nothing_opens_nothing(kind: int) -> None:
     assert AnyAcceptors(None, None).accept(kind) is None
 
 
+@pytest.mark.parametrize("level", [AuthLevel.CONNECT, AuthLevel.INTEGRITY, AuthLevel.PRIVACY])
+@pytest.mark.parametrize("kind", ["ntlm", "negotiate"])
+def test_calls_of_many_fragments_go_through_both_ways(kind: Kind, level: AuthLevel, users: Path) -> None:
+    users.write_text("alice:secret\n")
+    logon = Logons(Credential("alice", "LAB", "secret")).open(kind, "x/127.0.0.1", level)
+    client, server, _ = legs(logon, AnyAcceptors(None, users), lambda call: call.stub[::-1])
+    for size in (0, 1, 20_000, 5):
+        stub = bytes(number % 251 for number in range(size))
+        (event,) = client.receive(server.serve(client.call(EMSMDB, 0, stub)))
+        assert isinstance(event, Reply)
+        assert event.stub == stub[::-1]
+
+
 class TestWithKdc:
     """A realm, and a server that has a key of its own in it and the same users by NTLM."""
 
@@ -134,7 +157,7 @@ class TestWithKdc:
             for level in (AuthLevel.CONNECT, AuthLevel.INTEGRITY, AuthLevel.PRIVACY):
                 logon = logons.open(kind, SERVICE, level)
                 assert logon.mechanism == ""
-                _, event = joined(logon, server)
+                event = joined(logon, server)
                 name, used = said(event)
                 assert used == (f"SPNEGO, {mechanism}" if kind == "negotiate" else mechanism)
                 assert name == ("alice@MIT.EXAMPLE" if mechanism == "Kerberos" else f"{kdc.realm}\\alice")
@@ -147,9 +170,9 @@ class TestWithKdc:
         cache, keytab = kdc.ticket("alice", kdc.add_user("alice")), kdc.keytab(SERVICE)
         logons = Logons(Credential(ccache=cache))
         logon = logons.open("negotiate", SERVICE, AuthLevel.PRIVACY)
-        _, event = joined(logon, AnyAcceptors(keytab, users))
+        event = joined(logon, AnyAcceptors(keytab, users))
         assert said(event) == ["alice@MIT.EXAMPLE", "SPNEGO, Kerberos"]
-        refused = joined(logons.open("negotiate", SERVICE, AuthLevel.PRIVACY), AnyAcceptors(None, users))[1]
+        refused = joined(logons.open("negotiate", SERVICE, AuthLevel.PRIVACY), AnyAcceptors(None, users))
         assert refused == BindRefused(NakReason.INVALID_CHECKSUM, ((5, 0),))
         logons.close()
 
@@ -158,7 +181,7 @@ class TestWithKdc:
         users.write_text(f"alice:{who.password}\n")
         logons = Logons(who)
         logon = logons.open("negotiate", "exchangeMDB/nobody.mit.example", AuthLevel.PRIVACY)
-        _, event = joined(logon, AnyAcceptors(kdc.keytab(SERVICE), users))
+        event = joined(logon, AnyAcceptors(kdc.keytab(SERVICE), users))
         assert said(event)[1] == "SPNEGO, NTLM"
         assert logon.mechanism == "NTLM"
         assert "the KDC knows no exchangeMDB/nobody.mit.example" in logon.why_not_kerberos
@@ -184,8 +207,8 @@ class TestWithKdc:
             logons.open("kerberos", SERVICE, AuthLevel.PRIVACY)
         server = AnyAcceptors(kdc.keytab(SERVICE), users)
         logon = logons.open("negotiate", SERVICE, AuthLevel.PRIVACY)
-        assert not isinstance(joined(logon, server)[1], Reply | Broken)
-        assert not isinstance(joined(logons.open("ntlm", SERVICE, AuthLevel.PRIVACY), server)[1], Reply | Broken)
+        assert not isinstance(joined(logon, server), Reply | Broken)
+        assert not isinstance(joined(logons.open("ntlm", SERVICE, AuthLevel.PRIVACY), server), Reply | Broken)
 
 
 def test_the_labs_server_takes_its_users_from_a_file_and_no_ticket_where_it_shall_not(

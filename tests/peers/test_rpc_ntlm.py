@@ -7,6 +7,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator
+from itertools import product
 from pathlib import Path
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from impacket.uuid import uuidtup_to_bin
 from casarray.adapters.rpc_acceptors import AnyAcceptors
 from casarray.adapters.rpc_logon import Credential, Kind, Logons
 from casarray.core.dcerpc.association import Reply
-from casarray.core.dcerpc.auth import AuthLevel
+from casarray.core.dcerpc.auth import AuthLevel, ClientAuth
 from casarray.core.dcerpc.interfaces import emsmdb, epm
 from casarray.core.dcerpc.pdu import Syntax
 from casarray.core.dcerpc.tower import Tower
@@ -225,19 +226,41 @@ async def test_samba_takes_our_calls_by_ntlm_and_by_spnego_with_either(domain: D
         ("kerberos", f"host/{dc.fqdn}", "Kerberos"),
     )
     for kind, target, mechanism in ways:
-        for level in (AuthLevel.INTEGRITY, AuthLevel.PRIVACY):
+        for level, signing in product((AuthLevel.INTEGRITY, AuthLevel.PRIVACY), (True, False)):
             logon = await asyncio.to_thread(logons.open, kind, target, level)
             channel = await Channel.open(dc.address, port)
-            await channel.bind(SAMR, auth=logon.auth())
+            await channel.bind(SAMR, auth=ClientAuth(logon.security, logon.type, level, header_signing=signing))
             for _ in range(2):
                 reply = await channel.call(SAMR, CONNECT2, OPEN)
                 assert reply.stub[20:] == bytes(4), (kind, target, level)
             channel.close()
             assert logon.mechanism == mechanism
             assert ("nobody.lab.example" in logon.why_not_kerberos) is (mechanism == "NTLM" and kind == "negotiate")
-    wrong = Logons(Credential(account.user, account.domain, "wrong"))
-    channel = await Channel.open(dc.address, port)
-    with pytest.raises((Denied, RpcFault)):
-        await channel.bind(SAMR, auth=wrong.open("negotiate", f"host/{dc.fqdn}", AuthLevel.PRIVACY).auth())
-    channel.close()
     logons.close()
+
+
+@pytest.mark.root
+@pytest.mark.samba
+@pytest.mark.skipif((netns.missing() or samba_ad.missing()) is not None, reason="no domain controller can run here")
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", ["ntlm", "negotiate"])
+async def test_samba_refuses_a_wrong_password_and_a_changed_call(
+    domain: Domain, account: Credential, kind: Kind
+) -> None:
+    dc = domain.dc
+    port = await samr_port(dc.address)
+
+    async def bound(password: str) -> Channel:
+        logon = Logons(Credential(account.user, account.domain, password)).open(kind, "x/y", AuthLevel.PRIVACY)
+        channel = await Channel.open(dc.address, port)
+        await channel.bind(SAMR, auth=logon.auth())
+        return channel
+
+    said = "fault 0x1C01000B" if kind == "ntlm" else "refuses to let us in"  # Windows: fault 5
+    with pytest.raises((Denied, RpcFault), match=said):
+        await (await bound("wrong")).call(SAMR, CONNECT2, OPEN)
+    channel = await bound(account.password)
+    sent = bytearray(channel.rpc.call(SAMR, CONNECT2, OPEN))
+    sent[-1] ^= 1  # the number of the message
+    assert not isinstance(await channel._ask(bytes(sent)), Reply)
+    channel.close()
