@@ -146,7 +146,7 @@ class Gateway:
                 if feed is not None:
                     self._spawn(self._follow(feed, service))
                 proxy = await self._start_rpc_proxy(service)
-                await self._start_autodiscover(feed)
+                await self._start_autodiscover(feed, service)
                 await self._sweep(state)
                 self._spawn(self._keep_alive(service))
                 print("ready", flush=True)
@@ -185,7 +185,7 @@ class Gateway:
         await proxy.start()
         return proxy
 
-    async def _start_autodiscover(self, feed: DirectoryFeed | None) -> None:
+    async def _start_autodiscover(self, feed: DirectoryFeed | None, service: GatewayService) -> None:
         """Where the file has a place for it: clients are told by the directory as the gateway knows it."""
         if not (self._told.listen or self._told.redirect_listen):
             return
@@ -196,6 +196,7 @@ class Gateway:
         running = RunningAutodiscover(self._told, profile, name, directory)
         await running.start()
         self._autodiscover = running
+        service.answers = lambda: running.server.counts
 
     async def _open_feed(self) -> DirectoryFeed | None:
         """The directory, read once, if the file says that arrays come from one; they are the configuration's then."""

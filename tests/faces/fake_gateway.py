@@ -87,6 +87,7 @@ STATUS = Status(
     ),
     warnings=("cas3 has been down three times within a minute",),
     directory=DirectoryStatus("ldap://dc1.domain.tld ldap://dc2.domain.tld", True, "", "4711", 3.4),
+    autodiscover={"settings": 310, "error-500": 2},
 )
 
 

@@ -109,6 +109,11 @@ def _mapper_events(status: Status) -> Iterator[Sample]:
                 yield (array.name, name, kind), count
 
 
+def _told(status: Status) -> Iterator[Sample]:
+    for kind, count in sorted(status.autodiscover.items()):
+        yield (kind,), count
+
+
 def _states(status: Status) -> Iterator[Sample]:
     """One series for each state, 1 for the one in force: alerts need no table of numbers."""
     for array in status.arrays:
@@ -274,5 +279,14 @@ METRICS: tuple[Metric, ...] = (
         ("array", "event", "kind"),
         "What the endpoint-mapper relay met, by event; `kind` tells refusals, time-outs and wire errors apart.",
         _mapper_events,
+    ),
+    Metric(
+        "casarray_autodiscover_answers_total",
+        "counter",
+        "answers",
+        ("kind",),
+        "What Autodiscover answered: `settings`, `redirect-address`, `redirect-url`, or `error-` and its number; "
+        "absent where it does not answer, and before the first of a kind.",
+        _told,
     ),
 )

@@ -84,6 +84,7 @@ class GatewayService:
         self._resident_bytes = resident_bytes
         self._pool = pool
         self._feed = feed
+        self.answers: Callable[[], Mapping[str, int]] = dict  # of Autodiscover, where it is served beside
         self._one_reload = asyncio.Lock()
         self._started = clock.monotonic()
         self._fresh_until = clock.monotonic()
@@ -169,7 +170,7 @@ class GatewayService:
         ]
         told = self._feed.warnings() if self._feed else ()
         directory = self._feed.status() if self._feed else None
-        return Status(about, arrays, (*self.warnings, *told, *faults, *panic, *empty), directory)
+        return Status(about, arrays, (*self.warnings, *told, *faults, *panic, *empty), directory, self.answers())
 
     def explain(self, client: str, array: str | None = None) -> Explanation:
         address = client_address(client)

@@ -111,6 +111,7 @@ class Status:
     arrays: tuple[ArrayStatus, ...] = ()
     warnings: tuple[str, ...] = ()
     directory: DirectoryStatus | None = None
+    autodiscover: Mapping[str, int] = field(default_factory=dict)  # kind of answer -> how many, where it answers
 
 
 @dataclass(frozen=True, slots=True)
