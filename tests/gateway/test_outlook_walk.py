@@ -1,5 +1,6 @@
 """`casarray test outlook` from a client's host, through a real gateway whose kernel forwards."""
 
+import asyncio
 import json
 import os
 import pty
@@ -26,6 +27,8 @@ from .gateways import PROGRAM, QUICK, WHY_NOT, members, running
 pytestmark = [pytest.mark.root, pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))]
 
 NAME = "cas.lab.example"
+PUBLISHED = "autodiscover.lab.example mail.lab.example"
+GATEWAY = "10.11.0.1"
 USER, PASSWORD = "alice@lab.example", "a word that nobody sees"
 
 
@@ -45,7 +48,7 @@ class DirectorySite(NetworkSite):
     def fill(self) -> None:
         """The site as its administrators know it."""
         self.users.touch(0o600)
-        self.users.write_text(f"alice:{PASSWORD}\n")
+        self.users.write_text(f"alice:{PASSWORD}\nadministrator:{PASSWORD}\n")
         servers = [
             Server(name, f"{name}.lab.example", "Lab", ROLES, addresses=tuple(map(ip_address, self.addresses(name))))
             for name in self.names
@@ -55,9 +58,10 @@ class DirectorySite(NetworkSite):
             return directory.put(
                 AdSite("Lab"),
                 *servers,
-                Array("CAS", NAME, "Lab", tuple(map(ip_address, self.vips()))),
+                Array("CAS", NAME, "Lab", tuple(map(ip_address, self.vips())), {"published": ["mail.lab.example"]}),
                 Database("DB1", "cas1", (Copy("cas1"),), NAME),
                 Account("alice", "DB1", USER, "Alice"),
+                Account("administrator", "DB1", "administrator@lab.example"),
             )
 
         store = open_store(self.store)
@@ -67,6 +71,36 @@ class DirectorySite(NetworkSite):
     async def start_servers(self) -> None:
         self.fill()
         await super().start_servers()
+
+    async def start_autodiscover(self) -> None:
+        """Under the published names, at an address of the gateway's own."""
+        names = "subjectAltName=DNS:mail.lab.example,DNS:autodiscover.lab.example"
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem"
+        options = ["-out", "ca.pem", "-subj", "/CN=mail.lab.example", "-addext", names]
+        made = await asyncio.create_subprocess_exec(
+            *command.split(), *options, cwd=self.folder, stderr=subprocess.DEVNULL
+        )
+        assert await made.wait() == 0
+        (self.folder / "autodiscover.toml").write_text(f"""
+[gateway]
+name = "autodiscover"
+state = "{self.folder}/autodiscover"
+control = "{self.folder}/autodiscover.sock"
+metrics = ""
+
+[directory]
+store = "{self.store}"
+profile = "exchange-2010"
+
+[autodiscover]
+listen = "{GATEWAY}:443"
+certificate = "{self.folder}/ca.pem"
+key = "{self.folder}/key.pem"
+url = "https://autodiscover.lab.example/autodiscover/autodiscover.xml"
+authentication = "none"
+""")
+        run = [PROGRAM, "autodiscover", "run", "-c", str(self.folder / "autodiscover.toml")]
+        await self._start("gateway", "autodiscover", run)
 
     async def _start(self, host: str, what: str, command: list[str]) -> "subprocess.Popen[Any]":
         more = ["--directory", self.store, "--ntlm-users", str(self.users)] if what in self.names else []
@@ -79,7 +113,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectorySite]:
     with running(built):
         overlay = Path("/etc/netns") / built.host("clients").name
         overlay.mkdir(parents=True, exist_ok=True)
-        (overlay / "hosts").write_text(f"127.0.0.1 localhost\n{built.vip} {NAME}\n")
+        (overlay / "hosts").write_text(f"127.0.0.1 localhost\n{built.vip} {NAME}\n{GATEWAY} {PUBLISHED}\n")
+        asyncio.run(built.start_autodiscover())
         (overlay / "resolv.conf").write_text("# nobody to ask\n")
         try:
             yield built
@@ -159,7 +194,11 @@ class Terminal:
     def __init__(self, site: DirectorySite, *command: str) -> None:
         self._ours, theirs = pty.openpty()
         env = os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "dumb", "COLUMNS": "160"}
-        env |= {"XDG_STATE_HOME": str(site.folder), "KRB5CCNAME": f"FILE:{site.folder}/nobody"}
+        env |= {
+            "SSL_CERT_FILE": str(site.folder / "ca.pem"),
+            "XDG_STATE_HOME": str(site.folder),
+            "KRB5CCNAME": f"FILE:{site.folder}/nobody",
+        }
         inside = site.host("clients").command(*command)
         self._process = subprocess.Popen(
             inside, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True
@@ -193,20 +232,17 @@ def test_the_two_lines_of_an_exchange_administrator_walk_all_the_way_at_a_termin
         terminal.until("PS>")
         terminal.type("$c = Get-Credential")
         terminal.until("User:")
-        terminal.type("alice")
-        terminal.until("Password for user alice:")
+        terminal.type("administrator")
+        terminal.until("Password for user administrator:")
         terminal.type(PASSWORD)
         terminal.until("PS>")
-        terminal.type(
-            "Test-OutlookConnectivity -Identity alice -MailboxCredential $c -Protocol tcp "
-            "-GetDefaultsFromAutodiscover $false"
-        )
+        terminal.type("Test-OutlookConnectivity -Identity administrator -MailboxCredential $c -Protocol tcp")
         told = terminal.until(" Affinity ")
     finally:
         terminal.close()
     assert "ClientAccessServer ServiceEndpoint" in told
-    for scenario in ("Endpoint mapper", *LOGONS, "EMSMDB logon"):
-        assert scenario in told
+    for scenario in ("Autodiscover", "Certificate", "Endpoint mapper", *LOGONS, "EMSMDB logon"):
+        assert scenario in told, told
     assert "Failure" not in told
     assert "the logon was taken by NTLM, not by Kerberos" in terminal.seen
     assert PASSWORD not in terminal.seen

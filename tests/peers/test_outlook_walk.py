@@ -317,7 +317,7 @@ async def test_autodiscover_is_asked_over_https_and_its_certificate_looked_at(tm
     assert [step.trouble for step in steps] == [None] * 10, short(steps)
     assert (steps[2].scenario, steps[2].text) == ("Autodiscover", f"tells EXCH {NAME}, EXPR mail.lab.example")
     assert steps[2].endpoint == "https://lab.example/autodiscover/autodiscover.xml"
-    assert (steps[3].scenario, steps[3].text) == ("Certificate", "it is for mail.lab.example, as clients are told")
+    assert (steps[3].scenario, steps[3].text) == ("Certificate", "it is for mail.lab.example, as clients expect")
 
 
 async def test_a_certificate_principal_that_is_the_arrays_name_is_told(tmp_path: Path) -> None:

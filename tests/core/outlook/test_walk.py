@@ -7,6 +7,7 @@ from tests.core.outlook.sites import (
     ARRAY_DN,
     DN,
     NAME,
+    NOBODY,
     REFUSED,
     VIP,
     Balancer,
@@ -113,7 +114,7 @@ def test_autodiscover_that_tells_the_array_is_a_step_like_others() -> None:
     site = one_server()
     site.told = settings()
     steps = site.walk(plan(discover=True))
-    assert outcome(steps)[1] == ("Autodiscover", "Success")
+    assert outcome(steps)[1:3] == [("Autodiscover", "Success"), ("Certificate", "Success")]
     assert steps[1].text == f"tells EXCH {NAME}, EXPR mail.domain.tld"
 
 
@@ -166,6 +167,15 @@ def test_a_certificate_principal_that_is_not_in_the_certificate_is_a_failure_and
     assert outcome(steps)[2:4] == [("Certificate", "certificate-principal"), ("Endpoint mapper", "Success")]
     assert "expect a certificate for cas.domain.tld" in steps[2].text
     assert "shows one for mail.domain.tld, autodiscover.domain.tld" in steps[2].text
+
+
+def test_over_tcp_a_proxy_that_nobody_reaches_matters_only_where_its_principal_is_told() -> None:
+    site = one_server()
+    site.told, site.shown = settings(), NOBODY
+    assert outcome(site.walk(plan(discover=True)))[2] == ("Endpoint mapper", "Success")
+    site = one_server()
+    site.told, site.shown = settings(principal="msstd:mail.domain.tld"), NOBODY
+    assert outcome(site.walk(plan(discover=True)))[2] == ("Certificate", "proxy-down")
 
 
 def test_over_http_a_wrong_certificate_principal_stops() -> None:

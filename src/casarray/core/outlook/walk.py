@@ -249,24 +249,28 @@ class _Walker:
         yield from self._tell(troubled(step, Trouble.TOLD_ANOTHER, **facts))
 
     def _certificate(self, expr: Protocol) -> Walk[None]:
-        """Whether the proxy shows what clients are told to expect. Outlook over TCP does not mind: the walk goes on."""
-        wanted = expr.cert_principal_name.strip()
-        endpoint = f"{expr.server}:{HTTPS}"
-        step = self._step(Scenario.CERTIFICATE, endpoint)
-        if expr.ssl.casefold() == "off" or (not wanted and not self._plan.http):
+        """Whether the proxy shows what clients expect. Outlook over TCP does not mind: the walk goes on.
+
+        Clients that are told no principal expect the name of the proxy itself.
+        """
+        told = expr.cert_principal_name.strip()
+        wanted = told or f"msstd:{expr.server}"
+        step = self._step(Scenario.CERTIFICATE, f"{expr.server}:{HTTPS}")
+        if expr.ssl.casefold() == "off":
             return
         shown = yield from certificate(expr.server, HTTPS)
         if isinstance(shown, Went):
+            if not told and not self._plan.http:  # nobody goes there now
+                return
             step = troubled(step, Trouble.PROXY_DOWN, detail=shown.detail)
-        elif wanted.casefold() in ("", "none"):
+        elif wanted.casefold() == "none":
             step = replace(step, text="clients do not compare its name")
         elif not principal_matches(wanted, shown):
-            told = wanted.removeprefix("msstd:")
-            facts = {"told": told, "name": shown.subject or expr.server}
+            facts = {"told": wanted.removeprefix("msstd:"), "name": shown.subject or expr.server}
             detail = f"shows one for {', '.join(dict.fromkeys((shown.subject, *shown.names)))}"
             step = troubled(step, Trouble.CERTIFICATE_PRINCIPAL, detail=detail, **facts)
         else:
-            step = replace(step, text=f"it is for {wanted.removeprefix('msstd:')}, as clients are told")
+            step = replace(step, text=f"it is for {wanted.removeprefix('msstd:')}, as clients expect")
         yield from self._tell(step, goes_on=not self._plan.http)
 
     # Every member.
