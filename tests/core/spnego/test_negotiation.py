@@ -176,6 +176,13 @@ def test_nothing_in_common_is_said_by_both() -> None:
         one.step(NegTokenResp(NegState.REJECT).encode())
 
 
+def test_a_rejection_with_an_error_of_the_mechanism_in_it_is_told_by_that() -> None:
+    one = both_ways()
+    one.step(b"")
+    with pytest.raises(Denied, match="paper: b'clock'"):
+        one.step(NegTokenResp(NegState.REJECT, KERBEROS, b"clock").encode())
+
+
 def test_a_server_cannot_choose_what_was_not_offered() -> None:
     one = SpnegoClient([Way(KERBEROS, paper_client())])
     one.step(b"")

@@ -144,6 +144,8 @@ class SpnegoClient(_Side):
         except WireError as error:
             raise Denied(f"the server's token of SPNEGO cannot be read ({error})") from None
         if said.state == NegState.REJECT:
+            if said.token:  # an error of the mechanism's own, which says more: of Kerberos that clocks differ
+                (self._way or self._ways[0]).security.step(said.token)
             raise Denied(f"the server takes none of these: {', '.join(way.security.mechanism for way in self._ways)}")
         out = self._choose(said) if self._way is None else self._on(said)
         if said.state == NegState.COMPLETED:
