@@ -1,8 +1,8 @@
 """The two tokens of SPNEGO. RFC 4178 4.2.
 
 NegotiationToken ::= CHOICE { negTokenInit [0] NegTokenInit, negTokenResp [1] NegTokenResp }
-NegTokenInit     ::= SEQUENCE { mechTypes [0], reqFlags [1], mechToken [2], mechListMIC [3] }, all but the first optional
-NegTokenResp     ::= SEQUENCE { negState [0], supportedMech [1], responseToken [2], mechListMIC [3] }, all optional
+NegTokenInit ::= SEQUENCE { mechTypes [0], reqFlags [1], mechToken [2], mechListMIC [3] }, all optional but mechTypes
+NegTokenResp ::= SEQUENCE { negState [0], supportedMech [1], responseToken [2], mechListMIC [3] }, all optional
 """
 
 from dataclasses import dataclass
