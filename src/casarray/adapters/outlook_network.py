@@ -32,7 +32,7 @@ from casarray.core.outlook.wish import Means
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from casarray.adapters.http_logon import Tickets
+    from casarray.adapters.http_logon import WebLogons
     from casarray.adapters.net.rpc_http_client import HttpLogon
     from casarray.adapters.rpc_logon import Credential, Kind, Logon, Logons
 
@@ -53,7 +53,7 @@ class OutlookNetwork:
     def __init__(self, means: Means) -> None:
         self._means = means
         self._logons: Logons | None = None
-        self._tickets: Tickets | None = None
+        self._on_the_web: WebLogons | None = None
 
     # Names and ports.
 
@@ -165,18 +165,20 @@ class OutlookNetwork:
         return host, port
 
     def _web_logon(self) -> "Callable[[str], HttpLogon] | None":
-        """With the password over HTTPS alone; without one, with a ticket for the web server."""
+        """With the password over HTTPS alone; without one, with a ticket for the web server, if there is one."""
         user, password = self._means.log_on.user, self._means.log_on.password
         if password:
             from casarray.adapters.net.rpc_http_client import Basic  # noqa: PLC0415 - as above
 
             return lambda _: Basic(user, password)
-        try:
-            from casarray.adapters.http_logon import Tickets  # noqa: PLC0415 - its library is an extra
-        except ImportError:
-            return None
-        self._tickets = self._tickets or Tickets()
-        return self._tickets.negotiate
+        return self._web_logons().later
+
+    def _web_logons(self) -> "WebLogons":
+        if self._on_the_web is None:
+            from casarray.adapters.http_logon import WebLogons  # noqa: PLC0415 - only where wanted
+
+            self._on_the_web = WebLogons(_credential(self._means))
+        return self._on_the_web
 
     # RPC.
 
@@ -236,7 +238,7 @@ class OutlookNetwork:
             proxy = RpcProxy(where, at, trusted, name, logon=logon)
             return await open_rpc_http(proxy, wanted.host, wanted.port, patience=self._patience)
         except Denied as error:
-            return _denied(error)
+            return Went(Way.PROXY_DENIED, str(error))
         except (CasarrayError, ValueError) as error:
             return Went(Way.UNREACHABLE, f"does not lead to {wanted.host} on {wanted.port}: {error}")
 
@@ -251,18 +253,8 @@ class OutlookNetwork:
             if not means.log_on.password:
                 raise Denied("a logon by Basic takes a password: give one, or log on in another way (--proxy-auth)")
             return lambda: Basic(means.log_on.user, means.log_on.password)
-        if way == "negotiate" and not means.log_on.password:
-            from casarray.adapters.http_logon import Tickets  # noqa: PLC0415 - its library is an extra
-
-            tickets = self._tickets = self._tickets or Tickets()
-            return lambda: tickets.negotiate(name)
-        if way == "ntlm" and means.log_on.password:
-            from casarray.adapters.net.http_ntlm import HttpNtlm  # noqa: PLC0415 - only where wanted
-
-            who = _credential(means)
-            return lambda: HttpNtlm(who.user, who.domain, who.password, name)
-        given = "a password" if means.log_on.password else "tickets"
-        raise Denied(f"there is no logon by {way} with {given} to an RPC proxy: take another --proxy-auth, or none")
+        logons = self._web_logons()
+        return lambda: logons.open(way, name)
 
     def _log_on(self, target: str) -> "Logon":
         if self._logons is None:
@@ -288,9 +280,9 @@ class OutlookNetwork:
         if self._logons is not None:
             await asyncio.to_thread(self._logons.close)
             self._logons = None
-        if self._tickets is not None:
-            self._tickets.close()
-            self._tickets = None
+        if self._on_the_web is not None:
+            self._on_the_web.close()
+            self._on_the_web = None
 
 
 class _Connection:

@@ -287,6 +287,15 @@ def test_a_logon_that_is_denied_otherwise_says_so() -> None:
     assert last(site.walk(plan(to_array(logon="ntlm"))))[:2] == ("RFR", "logon-denied")
 
 
+def test_a_proxy_that_denies_the_logon_is_not_taken_for_the_server_behind_it() -> None:
+    site = one_server(denied=Went(Way.PROXY_DENIED, "it offers Basic"))
+    site.hosts = {NAME: site.hosts[str(VIP)]}
+    journey = to_array(logon="kerberos")
+    step, trouble, text = last(site.walk(plan(journey, http=True, proxy="mail.domain.tld")))
+    assert (step, trouble) == ("RFR", "logon-denied")
+    assert text == "the RPC proxy refuses the logon: it offers Basic"
+
+
 # Affinity.
 
 

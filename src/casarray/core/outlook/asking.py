@@ -27,6 +27,7 @@ class Way(StrEnum):
     NOT_THERE = "not-there"  # the port does not have the interface
     REJECTED = "rejected"  # the bind, as a whole
     DENIED = "denied"  # the logon
+    PROXY_DENIED = "proxy-denied"  # the logon at the proxy of RPC over HTTP
     CLOCK = "clock"  # the logon, because of a clock
     FAULT = "fault"  # a call was answered with a fault
     NONSENSE = "nonsense"  # what came is no answer

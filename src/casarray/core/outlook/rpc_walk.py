@@ -190,6 +190,8 @@ class _RpcWalk:
         match connection.way:
             case Way.CLOCK:
                 trouble = Trouble.CLOCK
+            case Way.PROXY_DENIED:
+                trouble, facts["service"] = Trouble.LOGON_DENIED, "the RPC proxy"
             case Way.DENIED:
                 trouble = Trouble.NO_KERBEROS if journey.logon == "kerberos" else Trouble.LOGON_DENIED
             case _:
