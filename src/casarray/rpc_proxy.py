@@ -14,6 +14,7 @@ from casarray.adapters.log import log_to_stderr
 from casarray.adapters.net.map_asker import ask_port
 from casarray.adapters.net.rpc_http_proxy import Admission, Limits, RpcHttpProxy
 from casarray.adapters.systemd import Notifier
+from casarray.app.operations import RpcHttpStatus
 from casarray.app.rpc_proxy import Leader, RingLeader, ServerFinder
 from casarray.core.config import Config, RpcHttpSettings
 from casarray.core.errors import CasarrayError, ConfigError, Unavailable
@@ -45,6 +46,10 @@ class RunningProxy:
         address = ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
         await self.proxy.start(address, int(port))
         log.info("RPC over HTTP: listening on %s", self._settings.listen)
+
+    def status(self) -> RpcHttpStatus:
+        """How it is."""
+        return RpcHttpStatus(self._settings.listen, self.proxy.connections, self.proxy.counters())
 
     async def close(self) -> None:
         """End all of it. Twice is once."""

@@ -183,6 +183,7 @@ class Gateway:
 
         proxy = RunningProxy(lambda: replace(service.config, rpc_http=self._rpc_http), leader)
         await proxy.start()
+        service.rpc_http = proxy.status
         return proxy
 
     async def _start_autodiscover(self, feed: DirectoryFeed | None, service: GatewayService) -> None:

@@ -14,7 +14,7 @@ import pytest
 from typer.main import get_command
 
 from casarray.adapters.referral_metrics import MEANINGS as REFERRAL_MEANINGS
-from casarray.app.counters import MAPPER_EVENTS, METRICS
+from casarray.app.counters import MAPPER_EVENTS, METRICS, RPC_HTTP_EVENTS
 from casarray.core.config_file import load_config
 from casarray.core.config_keys import TABLES
 from casarray.core.config_table import Table
@@ -108,9 +108,15 @@ def metrics() -> str:
         for event, meaning in MAPPER_EVENTS.items()
     ]
     events.append(["`wire_error`", "the kind", "connections closed because of bytes that cannot be right"])
+    by_http = [
+        [f"`{event.partition(':')[0]}`", f"`{event.partition(':')[2]}`" if ":" in event else "", meaning]
+        for event, meaning in RPC_HTTP_EVENTS.items()
+    ]
+    by_http.append(["`wire_error`", "the kind", "connections closed because of bytes that cannot be right"])
     return (
         f"{table(['metric', 'type', 'unit', 'labels', 'meaning'], rows)}\n\n"
-        f"### Events of the endpoint mapper\n\n{table(['event', 'kind', 'meaning'], events)}\n"
+        f"### Events of the endpoint mapper\n\n{table(['event', 'kind', 'meaning'], events)}\n\n"
+        f"### Events of the RPC proxy\n\n{table(['event', 'kind', 'meaning'], by_http)}\n"
     )
 
 
@@ -156,12 +162,16 @@ def test_every_metric_is_named_with_its_unit_as_prometheus_wants_it() -> None:
 
 
 def test_every_metric_mentioned_in_the_manual_exists() -> None:
-    known = {metric.name for metric in METRICS} | set(REFERRAL_MEANINGS) | {
-        "casarray_agent_stale",
-        "casarray_agent_unknown",
-        "casarray_agent_key",
-        "casarray_agent_clock_skew_seconds",
-    }
+    known = (
+        {metric.name for metric in METRICS}
+        | set(REFERRAL_MEANINGS)
+        | {
+            "casarray_agent_stale",
+            "casarray_agent_unknown",
+            "casarray_agent_key",
+            "casarray_agent_clock_skew_seconds",
+        }
+    )
     for page in PAGES.glob("*.md"):
         mentioned = set(re.findall(r"casarray_[a-z_]+", page.read_text()))
         assert mentioned - known - {"casarray_"} == set(), page.name

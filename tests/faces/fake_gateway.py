@@ -19,6 +19,7 @@ from casarray.app.operations import (
     MemberService,
     MemberStatus,
     ReloadReport,
+    RpcHttpStatus,
     ServerChange,
     ServiceStatus,
     Status,
@@ -88,6 +89,7 @@ STATUS = Status(
     warnings=("cas3 has been down three times within a minute",),
     directory=DirectoryStatus("ldap://dc1.domain.tld ldap://dc2.domain.tld", True, "", "4711", 3.4),
     autodiscover={"settings": 310, "error-500": 2},
+    rpc_http=RpcHttpStatus("10.11.0.5:443", 120, {"connections": 4200, "refused:target": 3}),
 )
 
 

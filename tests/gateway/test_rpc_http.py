@@ -132,6 +132,19 @@ async def test_clients_of_a_member_that_hangs_are_told(site: ProxySite) -> None:
         await soon(lambda: members(site)[before].eligible, 15.0)
 
 
+async def test_the_gateway_tells_of_its_proxy(site: ProxySite) -> None:
+    channel = await site.open(71)
+    told = site.control.status().rpc_http
+    assert told is not None
+    assert (told.listen, told.connections) == (f"{site.proxy_at}:{site.proxy_port}", 1)
+    with pytest.raises(Unavailable):
+        await site.open(71, server="elsewhere.example")
+    after = site.control.status().rpc_http
+    assert after is not None
+    assert after.events["refused:target"] > told.events.get("refused:target", 0)
+    channel.close()
+
+
 async def test_impacket_reaches_the_array_over_http(site: ProxySite) -> None:
     def ask() -> str:
         rpc = transport.DCERPCTransportFactory(f"ncacn_http:{NAME}[6002]")

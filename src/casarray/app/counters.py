@@ -7,6 +7,34 @@ from typing import Literal
 from casarray.app.operations import ArrayStatus, DirectoryStatus, GroupStatus, MemberStatus, Status
 from casarray.core.config import Wish
 
+#: What the RPC proxy counts, in `RpcHttpStatus.events`.
+RPC_HTTP_EVENTS: Mapping[str, str] = {
+    "http_connections": "HTTP connections of clients",
+    "connections": "virtual connections opened: both channels and a member",
+    "request:RPC_IN_DATA": "requests for IN channels, echoes and legs of logons",
+    "request:RPC_OUT_DATA": "requests for OUT channels, echoes and legs of logons",
+    "request:other": "requests with another method",
+    "refused:limit": "HTTP connections refused: this client had too many, or there were too many in all",
+    "refused:request": "channels refused: no server in the URL, or a length that no channel has",
+    "refused:target": "channels refused: the server in the URL is none of the array's",
+    "refused:cookie": "channels refused: the cookie of another client's connection, or of none",
+    "refused:channel": "channels refused: a second one with the same cookie, or a successor of none",
+    "refused:server": "virtual connections refused: no member, or one that does not answer",
+    "challenged": "requests that were asked who the client is",
+    "denied:logon": "proofs that were not right",
+    "timeout:head": "connections that did not say in time what they want",
+    "closed:alone": "virtual connections whose other half did not come",
+    "closed:flow": "virtual connections ended: more was sent than there was room for",
+    "closed:flood": "virtual connections ended: too many control messages without any RPC",
+    "closed:handover": "virtual connections ended: a channel was not replaced in time",
+    "closed:member": "virtual connections ended because their member was taken out",
+    "closed:out-of-turn": "virtual connections ended: a message at the wrong moment",
+    "closed:rts": "virtual connections ended: a control message that is none",
+    "closed:server": "virtual connections ended: the member said what is no RPC",
+    "closed:silent": "virtual connections ended: the client said nothing for too long",
+    "out_of_turn": "connections ended: a message at the wrong moment",
+}
+
 Sample = tuple[tuple[str, ...], float]  # the labels' values, in the metric's order, and the value
 
 
@@ -114,6 +142,18 @@ def _told(status: Status) -> Iterator[Sample]:
         yield (kind,), count
 
 
+def _rpc_http_events(status: Status) -> Iterator[Sample]:
+    if status.rpc_http is not None:
+        for event, count in (dict.fromkeys(RPC_HTTP_EVENTS, 0) | dict(status.rpc_http.events)).items():
+            name, _, kind = event.partition(":")
+            yield (name, kind), count
+
+
+def _rpc_http_connections(status: Status) -> Iterator[Sample]:
+    if status.rpc_http is not None:
+        yield (), status.rpc_http.connections
+
+
 def _states(status: Status) -> Iterator[Sample]:
     """One series for each state, 1 for the one in force: alerts need no table of numbers."""
     for array in status.arrays:
@@ -167,6 +207,22 @@ METRICS: tuple[Metric, ...] = (
         ("store",),
         "Time since the directory was last seen to hold what is served.",
         _directory(lambda directory: directory.age_seconds),
+    ),
+    Metric(
+        "casarray_rpc_http_connections",
+        "gauge",
+        "connections",
+        (),
+        "RPC over HTTP: virtual connections there are; absent without an RPC proxy.",
+        _rpc_http_connections,
+    ),
+    Metric(
+        "casarray_rpc_http_events_total",
+        "counter",
+        "events",
+        ("event", "kind"),
+        "RPC over HTTP: what the RPC proxy met with.",
+        _rpc_http_events,
     ),
     Metric(
         "casarray_array_ready",

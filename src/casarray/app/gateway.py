@@ -15,6 +15,7 @@ from casarray.app.operations import (
     Explanation,
     GatewayStatus,
     ReloadReport,
+    RpcHttpStatus,
     ServerChange,
     Status,
 )
@@ -86,6 +87,7 @@ class GatewayService:
         self._feed = feed
         self.answers: Callable[[], Mapping[str, int]] = dict  # of Autodiscover, where it is served beside
         self._one_reload = asyncio.Lock()
+        self.rpc_http: Callable[[], RpcHttpStatus | None] = lambda: None  # how the RPC proxy is, if there is one
         self._started = clock.monotonic()
         self._fresh_until = clock.monotonic()
 
@@ -170,7 +172,8 @@ class GatewayService:
         ]
         told = self._feed.warnings() if self._feed else ()
         directory = self._feed.status() if self._feed else None
-        return Status(about, arrays, (*self.warnings, *told, *faults, *panic, *empty), directory, self.answers())
+        warnings = (*self.warnings, *told, *faults, *panic, *empty)
+        return Status(about, arrays, warnings, directory, self.answers(), self.rpc_http())
 
     def explain(self, client: str, array: str | None = None) -> Explanation:
         address = client_address(client)

@@ -104,6 +104,15 @@ class DirectoryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RpcHttpStatus:
+    """The RPC proxy of this gateway."""
+
+    listen: str
+    connections: int  # virtual ones: each is two HTTP connections and one to a member
+    events: Mapping[str, int]  # since the start; they are in app/counters.py
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Everything at one moment."""
 
@@ -112,6 +121,7 @@ class Status:
     warnings: tuple[str, ...] = ()
     directory: DirectoryStatus | None = None
     autodiscover: Mapping[str, int] = field(default_factory=dict)  # kind of answer -> how many, where it answers
+    rpc_http: RpcHttpStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
