@@ -20,10 +20,12 @@ from casarray.adapters.net.http_ntlm import HttpNtlm
 from casarray.adapters.net.rpc_channel import RpcFault
 from casarray.adapters.net.rpc_http_client import Basic, RpcHttpChannel, RpcProxy, open_rpc_http
 from casarray.adapters.net.rpc_http_proxy import Limits, RpcHttpProxy, Verdict
+from casarray.core.dcerpc.client import RpcClient
 from casarray.core.dcerpc.interfaces import emsmdb, nspi, rfr
 from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
 from casarray.core.dcerpc.interfaces.nspi import NSPI
 from casarray.core.dcerpc.interfaces.rfr import RFR
+from casarray.core.dcerpc.pdu import Request
 from casarray.core.errors import Denied, NotFound, Unavailable
 from casarray.core.forwarding.table import Address
 from casarray.core.rpc_http.http import IN, OUT, Target, request_head
@@ -433,6 +435,62 @@ async def test_one_channel_that_dies_takes_the_other_and_the_server_along() -> N
         assert await into.read() == b""
         in_writer.close()
         assert await until(lambda: not here.server.services["rpc"].connections)
+
+
+@contextlib.asynccontextmanager
+async def opened_by_hand(here: Lab) -> AsyncIterator[tuple[Any, Any, Any]]:
+    """A virtual connection: the OUT channel to read from, the IN channel to read from and to write to."""
+    out, out_writer = await asyncio.open_connection(PROXY, here.port)
+    into, in_writer = await asyncio.open_connection(PROXY, here.port)
+    out_writer.write(head(OUT, 76) + A1)
+    in_writer.write(head(IN, 1 << 30) + B1)
+    assert b" 200 " in await out.readuntil(b"\r\n\r\n")
+    await out.readexactly(28 + 44)  # CONN/A3 and C2
+    try:
+        yield out, into, in_writer
+    finally:
+        out_writer.close()
+        in_writer.close()
+
+
+async def test_a_second_in_channel_is_refused_and_the_first_goes_on() -> None:
+    async with lab() as here, opened_by_hand(here) as (out, _, writer):
+        assert (await say(here, head(IN, 1 << 30) + B1)).startswith(b"HTTP/1.0 503 RPC Error: 6c0")
+        assert here.proxy.connections == 1
+        writer.write(RpcClient().bind(EMSMDB))
+        assert (await out.readexactly(16))[2] == 12  # bind_ack
+
+
+@pytest.mark.parametrize(
+    ("octets", "kind"),
+    [
+        pytest.param(Ping().encode() * 2000, "flood", id="nothing but pings"),
+        pytest.param(A1, "rts", id="first words of an OUT channel"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", "", id="another request"),
+    ],
+)
+async def test_what_no_client_says_ends_both_channels_and_the_servers_connection(octets: bytes, kind: str) -> None:
+    async with lab() as here, opened_by_hand(here) as (out, into, writer):
+        writer.write(octets)
+        for reader in (out, into):
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(10):
+                    await reader.read()
+        assert here.proxy.connections == 0
+        assert await until(lambda: not here.server.services["rpc"].connections)
+        assert not kind or here.proxy.counters()[f"closed:{kind}"] == 1
+
+
+async def test_a_client_that_sends_more_than_there_is_room_for_is_cut_off() -> None:
+    async with lab() as here, opened_by_hand(here) as (out, _, writer):
+        (link,) = here.proxy.links.values()
+        link.server_full(True)  # as if the server took nothing
+        for number in range(20):
+            writer.write(Request(call_id=number, context_id=0, opnum=6, stub=bytes(5000)).encode())
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                await out.read()
+        assert here.proxy.counters()["closed:flow"] == 1
 
 
 def _basic(text: str) -> str:

@@ -398,7 +398,8 @@ class _HttpConnection(asyncio.Protocol):
         return now - self._since > (limits.idle if self._requests and self._head is None else limits.head)
 
     def finish(self, last_words: bytes = b"") -> None:
-        """Say this, and end it."""
+        """Say this, and end it when it has been taken; who takes nothing is cut off a while later."""
+        self._since = asyncio.get_running_loop().time()
         if last_words:
             self._write(last_words)
         if self._transport is not None:
