@@ -411,7 +411,9 @@ def test_an_empty_pipeline_does_nothing(desk: Desk) -> None:
 def test_what_destroys_asks_and_what_only_looks_cannot(desk: Desk) -> None:
     for name, cmdlet in desk.cmdlets.items():
         verb = name.partition("-")[0]
-        wanted = {"Get": Impact.NONE, "Remove": Impact.HIGH, "Move": Impact.HIGH}.get(verb, Impact.LOW)
+        wanted = {"Get": Impact.NONE, "Remove": Impact.HIGH, "Disable": Impact.HIGH, "Move": Impact.HIGH}.get(
+            verb, Impact.LOW
+        )
         assert cmdlet.impact is wanted, name
 
 

@@ -11,8 +11,9 @@ from functools import lru_cache
 from ipaddress import ip_network
 
 from casarray.core.directory import legacy_dn
-from casarray.core.directory.lookup import databases_naming, with_fqdn
-from casarray.core.directory.model import CLIENT_ACCESS, MAILBOX, Array, Database, Directory, Kind, Server, Thing, key
+from casarray.core.directory.lookup import accounts_with_address, databases_naming, with_fqdn
+from casarray.core.directory.model import CLIENT_ACCESS, Account, Array, Database, Directory, Kind, Server, Thing, key
+from casarray.core.directory.model import MAILBOX as MAILBOX_ROLE
 from casarray.core.directory.rules import missing
 from casarray.core.errors import Conflict, NotFound
 from casarray.core.shell.cmdlet import Bound, Record
@@ -31,12 +32,13 @@ class Noun:
 ARRAY = Noun("ClientAccessArray", "client access array", Kind.ARRAY)
 SERVER = Noun("ExchangeServer", "server", Kind.SERVER)
 CLIENT_ACCESS_SERVER = Noun("ClientAccessServer", "client access server", Kind.SERVER, CLIENT_ACCESS)
-MAILBOX_SERVER = Noun("MailboxServer", "mailbox server", Kind.SERVER, MAILBOX)
+MAILBOX_SERVER = Noun("MailboxServer", "mailbox server", Kind.SERVER, MAILBOX_ROLE)
 DATABASE = Noun("MailboxDatabase", "mailbox database", Kind.DATABASE)
 GROUP = Noun("DatabaseAvailabilityGroup", "availability group", Kind.GROUP)
+MAILBOX = Noun("Mailbox", "mailbox", Kind.ACCOUNT)
 SITE = Noun("ADSite", "site", Kind.SITE)
 SUBNET = Noun("ADSubnet", "subnet", Kind.SUBNET)
-NOUNS = (ARRAY, SERVER, CLIENT_ACCESS_SERVER, MAILBOX_SERVER, DATABASE, GROUP, SITE, SUBNET)
+NOUNS = (ARRAY, SERVER, CLIENT_ACCESS_SERVER, MAILBOX_SERVER, DATABASE, GROUP, MAILBOX, SITE, SUBNET)
 _KIND_OF_TYPE = {noun.name: noun.kind for noun in NOUNS} | {"RpcClientAccess": Kind.SERVER}
 
 _GUID = re.compile(r"\{?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}?", re.IGNORECASE)
@@ -155,6 +157,8 @@ def _by_other(directory: Directory, noun: Noun, text: str) -> list[Thing]:
         thing = directory.get(noun.kind, _first_name(text))
         known = distinguished_name(directory, thing) if thing else ""
         return [thing] if thing and _parts(known) == _parts(text) else []
+    if noun.kind is Kind.ACCOUNT:
+        return list(accounts_with_address(directory, text))
     return list(with_fqdn(directory, text))
 
 
@@ -165,6 +169,8 @@ def _guids(directory: Directory) -> Mapping[str, Thing]:
 
 def _by_legacy_dn(directory: Directory, noun: Noun, text: str) -> list[Thing]:
     fqdn = legacy_dn.fqdn_of(directory, text)
+    if noun.kind is Kind.ACCOUNT:
+        return list(legacy_dn.accounts_with_legacy_dn(directory, text))
     if noun.kind is Kind.DATABASE:
         told = databases_naming(directory, fqdn)
         return [database for database in told if key(legacy_dn.of_database(directory, database)) == key(text)]
@@ -211,6 +217,8 @@ def distinguished_name(directory: Directory, thing: Thing) -> str:
         return f"CN={name},CN=Sites,CN=Configuration"
     if thing.KIND is Kind.SUBNET:
         return f"CN={name},CN=Subnets,CN=Sites,CN=Configuration"
+    if thing.KIND is Kind.ACCOUNT:
+        return f"CN={name},CN=Users"
     return f"CN={name},{_CONTAINERS[thing.KIND]},{_admin_group(directory)}"
 
 
@@ -241,4 +249,6 @@ def legacy_name(directory: Directory, thing: Thing) -> str:
     """The ExchangeLegacyDN of what has one."""
     if isinstance(thing, Array | Server):
         return legacy_dn.of_server(directory, thing)
+    if isinstance(thing, Account):
+        return legacy_dn.of_account(directory, thing)
     return legacy_dn.of_database(directory, thing) if isinstance(thing, Database) else ""

@@ -11,6 +11,7 @@ from casarray.core.directory.lookup import array_of_site, group_of, members, sub
 from casarray.core.directory.model import (
     CLIENT_ACCESS,
     MAILBOX,
+    Account,
     Array,
     AvailabilityGroup,
     Database,
@@ -33,6 +34,7 @@ _COLUMNS = {
     "MailboxServer": ("Name", "Site", "Fqdn", "DatabaseAvailabilityGroup"),
     "MailboxDatabase": ("Name", "Server", "RpcClientAccessServer", "ReplicationType"),
     "DatabaseAvailabilityGroup": ("Name", "Servers", "AllowCrossSiteRpcClientAccess"),
+    "Mailbox": ("Name", "Database", "PrimarySmtpAddress", "ToldToClients"),
     "ADSite": ("Name", "Subnets"),
     "ADSubnet": ("Name", "Site"),
 }
@@ -73,10 +75,10 @@ def _properties(directory: Directory, noun: Noun, thing: Thing) -> dict[str, Val
             return _database(directory, thing)
         case AvailabilityGroup():
             return _group(thing)
-        case Site():
-            return _site(directory, thing)
-        case Subnet():
-            return _subnet(thing)
+        case Account():
+            return _mailbox(directory, thing)
+        case Site() | Subnet():
+            return _site(directory, thing) if isinstance(thing, Site) else _subnet(thing)
     raise TypeError(f"no cmdlet shows {thing.KIND}s")
 
 
@@ -93,6 +95,22 @@ def rpc_client_access_record(server: Server) -> Record:
         "Identity": f"{server.name}\\{access.name}",
     }
     return Record("RpcClientAccess", properties, tuple(properties)[:4])
+
+
+def _mailbox(directory: Directory, account: Account) -> dict[str, Value]:
+    database = directory.databases.get(key(account.database))
+    return {
+        "Name": account.name,
+        "DisplayName": account.display_name or account.name,
+        "Database": account.database,
+        "PrimarySmtpAddress": account.address,
+        "EmailAddresses": (
+            *((f"SMTP:{account.address}",) if account.address else ()),
+            *(f"smtp:{alias}" for alias in account.aliases),
+        ),
+        "ExchangeGuid": account.mailbox_guid or account.guid,
+        "ToldToClients": told(directory, database) if database else "",
+    }
 
 
 def _array(directory: Directory, array: Array) -> dict[str, Value]:

@@ -4,6 +4,7 @@ Only what a change touches is looked at, so that one change of ten thousand thin
 for the sake of others (databases that name an array) can be forced; what could not work at all cannot.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import assert_never
@@ -14,6 +15,7 @@ from casarray.core.config_values import Report, read_fqdn, read_name
 from casarray.core.directory.changes import Change
 from casarray.core.directory.lookup import (
     accounts_in,
+    accounts_with_address,
     arrays_of_site,
     databases_naming,
     databases_on,
@@ -46,6 +48,7 @@ from casarray.core.directory.model import (
 )
 from casarray.core.errors import Conflict, NotFound
 
+_ADDRESS = re.compile(r"[^\s@<>,;]{1,256}@[^\s@<>,;]{1,253}")
 MOST_NAMED = 10  # of the things that would break
 WEIGHTS = range(1, 10001)
 LONGEST_BLOCKED_VERSIONS = 255  # as Exchange has it
@@ -248,6 +251,23 @@ def _check_kept(before: Directory, after: Directory, was: Thing | None, now: Thi
         _check_subnet(before, after, now)
     elif isinstance(now, Database):
         _check_told(after, was, now)
+    elif isinstance(now, Account):
+        _check_addresses(after, was if isinstance(was, Account) else None, now)
+
+
+def _check_addresses(after: Directory, was: Account | None, now: Account) -> None:
+    """Those that are new: what stands in Active Directory already is not this change's business."""
+    before = {key(address) for address in (was.address, *was.aliases)} if was else set()
+    for address in filter(None, (now.address, *now.aliases)):
+        if key(address) in before:
+            continue
+        if not _ADDRESS.fullmatch(address):
+            raise Conflict(f'"{address[:60]}" is no SMTP address; write one like alice@domain.tld')
+        for other in accounts_with_address(after, address):
+            if key(other.name) != key(now.name):
+                raise Conflict(f"{other.name} has the address {address} already: take it away there first")
+    if key(now.address) in map(key, now.aliases):
+        raise Conflict(f"{now.address} is its primary address; leave it out of the further ones of {now.name}")
 
 
 def _loses_client_access(was: Server, now: Server) -> bool:
