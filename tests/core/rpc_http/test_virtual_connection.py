@@ -192,6 +192,31 @@ def test_a_switch_to_a_channel_that_is_not_there_is_an_error(words: bytes) -> No
     assert pair.closed.kind == "out-of-turn"
 
 
+def test_what_a_server_said_last_still_arrives() -> None:
+    proxy = ProxiedConnection(COOKIES.connection, Settings(), 0.0)
+    proxy.out_channel(1, ConnA1(1, COOKIES.connection, COOKIES.out_channel, 8 * KIB), 0.0)
+    proxy.in_channel(2, ConnB1(1, COOKIES.connection, COOKIES.in_channel, 1 << 30, 300_000, COOKIES.group), 0.0)
+    proxy.connected(0.0)
+    proxy.from_server(rpc(1, 5000), 0.0)
+    proxy.from_server(rpc(2, 5000), 0.0)
+    assert proxy.server_lost(0.0) == []
+    assert not proxy.wants_server
+    ack = FlowControlAckTo(Party.OUT_PROXY, Ack(5000, 8 * KIB, COOKIES.out_channel))
+    assert proxy.from_in(2, ack.encode(), 0.0) == [SendOut(1, rpc(2, 5000)), Close()]
+
+
+def test_a_client_that_does_not_take_it_is_not_waited_for_for_ever() -> None:
+    proxy = ProxiedConnection(COOKIES.connection, Settings(), 0.0)
+    proxy.out_channel(1, ConnA1(1, COOKIES.connection, COOKIES.out_channel, 8 * KIB), 0.0)
+    proxy.in_channel(2, ConnB1(1, COOKIES.connection, COOKIES.in_channel, 1 << 30, 300_000, COOKIES.group), 0.0)
+    proxy.connected(0.0)
+    for number in range(3):
+        proxy.from_server(rpc(number, 5000), 0.0)
+    proxy.server_lost(0.0)
+    (close,) = proxy.tick(61.0)
+    assert isinstance(close, Close)
+
+
 @pytest.mark.parametrize("channel", ["in_channel", "out_channel"])
 def test_one_channel_that_dies_ends_the_connection(channel: str) -> None:
     pair = opened()

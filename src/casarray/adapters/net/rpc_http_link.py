@@ -143,7 +143,8 @@ class Link:
 
     def server_lost(self) -> None:
         """The server has ended its connection."""
-        self.perform(self.connection.server_lost())
+        self._server = None
+        self.perform(self.connection.server_lost(asyncio.get_running_loop().time()))
 
     def perform(self, commands: Sequence[virtual.Command]) -> None:
         """Do it."""

@@ -184,6 +184,7 @@ class ProxiedConnection:
         self._queue: deque[bytes] = deque()  # of the server's PDUs
         self._queued = 0
         self._server_full = False
+        self._server_gone: float | None = None  # since when
         self._unacknowledged = 0  # octets that were passed on while the server took nothing
         self._credit = float(MOST_RTS)
         self._credit_at = now
@@ -191,7 +192,7 @@ class ProxiedConnection:
     @property
     def wants_server(self) -> bool:
         """Whether the server is to be read."""
-        return self.state is State.OPENED and self._queued < LIMIT
+        return self.state is State.OPENED and self._queued < LIMIT and self._server_gone is None
 
     # --- channels come and go ------------------------------------------------------------------------------------
 
@@ -273,9 +274,10 @@ class ProxiedConnection:
         octets, self._unacknowledged = self._unacknowledged, 0
         return self._guarded(lambda commands: self._passed_on(octets, now, commands))
 
-    def server_lost(self) -> list[Command]:
-        """The server has ended its connection."""
-        return [] if self.state is State.OVER else self._close()
+    def server_lost(self, now: float) -> list[Command]:
+        """The server has ended its connection. What it has said before still goes to the client."""
+        self._server_gone = now
+        return [] if self.state is State.OPENED and self._queue else self._close()
 
     # --- the client ----------------------------------------------------------------------------------------------
 
@@ -366,6 +368,8 @@ class ProxiedConnection:
             self._queued -= size
             out.window.sent(size)
             self._say(self._queue.popleft(), now, commands)
+        if self._server_gone is not None and not self._queue:
+            commands += self._close()
 
     def _say(self, data: bytes, now: float, commands: list[Command]) -> None:
         out = self._out
@@ -429,9 +433,11 @@ class ProxiedConnection:
             return []
         if now - self._heard > settings.timeout / 1000:
             return self._close("silent", "the client says nothing any more")
-        for asked in (self._out_asked, self._in_asked):
+        for asked in (self._out_asked, self._in_asked, self._server_gone):
             if asked is not None and now - asked > settings.handover_seconds:
-                return self._close("handover", "the client does not replace a channel")
+                return self._close(
+                    "handover", "the client does not replace a channel, or does not take the last answers"
+                )
         if now - self._said >= self._keepalive / 2:
             return self._guarded(lambda commands: self._say(Ping().encode(), now, commands))
         return []
