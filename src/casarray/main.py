@@ -66,6 +66,7 @@ def main() -> None:
         agents=_agents,
         knocker=_knocker,
         outlook_walker=_outlook_walker,
+        has_tickets=_has_tickets,
         events=_events,
         timers=_timers,
         profile=_profile,
@@ -227,6 +228,17 @@ def _knocker() -> "Knocker":
         from casarray.adapters.kerberos.knocking import GssKnocker  # noqa: PLC0415 - as above
 
     return GssKnocker(_usual().kerberos)
+
+
+def _has_tickets() -> bool:
+    try:
+        from casarray.adapters.kerberos.initiator import Purse  # noqa: PLC0415 - it has libraries of its own
+    except ImportError:
+        return False
+    purse = Purse()
+    found = purse.open() is None
+    purse.close()
+    return found
 
 
 def _outlook_walker() -> "Walker":

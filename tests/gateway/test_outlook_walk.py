@@ -246,3 +246,15 @@ def test_the_two_lines_of_an_exchange_administrator_walk_all_the_way_at_a_termin
     assert "Failure" not in told
     assert "the logon was taken by NTLM, not by Kerberos" in terminal.seen
     assert PASSWORD not in terminal.seen
+
+
+def test_who_has_no_ticket_is_asked_for_the_password_which_is_not_shown(site: DirectorySite) -> None:
+    terminal = Terminal(site, PROGRAM, "test", "outlook", USER, "--no-autodiscover", "--store", site.store)
+    try:
+        terminal.until(f"Password of {USER}: ")  # the blank comes when nothing is shown any more
+        terminal.type(PASSWORD)
+        terminal.until("nothing failed")
+    finally:
+        terminal.close()
+    assert "logged on by NTLM; nothing failed" in terminal.seen
+    assert PASSWORD not in terminal.seen

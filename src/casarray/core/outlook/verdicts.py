@@ -261,7 +261,7 @@ WORDS: Mapping[Trouble, Words] = {
     Trouble.LOGON_DENIED: Words(
         "{service} refuses the logon: {detail}",
         "they are asked for a password again and again",
-        "look whether user and password are right, and whether the account may use RPC",
+        "kinit, or give a password; look whether user and password are right, and whether the account may use RPC",
     ),
 }
 

@@ -172,9 +172,10 @@ def _password(context: typer.Context, wish: "Wish", file: str, who: str, *, ask:
         return text.partition("\n")[0].rstrip("\r")
     if found := world(context).environment.get(PASSWORD_VARIABLE):
         return found
-    if not (ask or wish.logon == "ntlm"):
-        return ""
-    if not sys.stdin.isatty():
+    person = sys.stdin is not None and sys.stdin.isatty()
+    if not (ask or wish.logon == "ntlm") and (not person or world(context).has_tickets()):
+        return ""  # without tickets the first logon says what is missing
+    if not person:
         raise Denied(f"the password of {who} would have to be asked for, and nobody is here to answer: use "
                      f"--password-file or ${PASSWORD_VARIABLE}")  # fmt: skip
     return str(typer.prompt(f"Password of {who}", hide_input=True, err=True))

@@ -67,6 +67,10 @@ def _no_knocker() -> "Knocker":
     raise Unavailable("no tickets can be shown from here")
 
 
+def _no_tickets() -> bool:
+    return False
+
+
 def _no_walker() -> "Walker":
     raise Unavailable("nothing can be tested from here")
 
@@ -172,6 +176,7 @@ class World:
     agents: "Callable[[], Agents]" = _no_agents
     knocker: "Callable[[], Knocker]" = _no_knocker  # with our own tickets, as `[kerberos]` says
     outlook_walker: "Callable[[], Walker]" = _no_walker  # walks to mailboxes as Outlook does
+    has_tickets: Callable[[], bool] = _no_tickets  # whether kinit has left some that live
     profile: Callable[[], str] = _usual_profile  # of arrays that name none
     canonical: Callable[[Collection[str]], Mapping[str, str]] = _no_aliases  # names -> those that are aliases in DNS
     events: "Callable[[], EventLog]" = _no_events  # of this machine
