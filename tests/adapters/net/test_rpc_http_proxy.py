@@ -16,10 +16,11 @@ from impacket.dcerpc.v5.rpcrt import DCERPCException
 from impacket.http import AUTH_BASIC
 from impacket.uuid import uuidtup_to_bin
 
-from casarray.adapters.net.http_ntlm import HttpNtlm
+from casarray.adapters.http_logon import WebLogons
 from casarray.adapters.net.rpc_channel import RpcFault
-from casarray.adapters.net.rpc_http_client import Basic, RpcHttpChannel, RpcProxy, open_rpc_http
+from casarray.adapters.net.rpc_http_client import Basic, HttpLogon, RpcHttpChannel, RpcProxy, open_rpc_http
 from casarray.adapters.net.rpc_http_proxy import Limits, RpcHttpProxy, Verdict
+from casarray.adapters.rpc_logon import Credential
 from casarray.core.dcerpc.client import RpcClient
 from casarray.core.dcerpc.interfaces import emsmdb, nspi, rfr
 from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
@@ -230,17 +231,21 @@ async def test_a_password_lets_in_and_a_wrong_one_does_not() -> None:
 GATE = NtlmGate({"alice": "secret"})
 
 
+def ntlm(user: str, password: str) -> HttpLogon:
+    return WebLogons(Credential(user, "LAB", password)).open("ntlm", NAME)
+
+
 async def test_ntlm_lets_in_and_a_wrong_password_does_not() -> None:
     async with lab(admission=GATE) as here:
-        channel = await here.open(logon=lambda: HttpNtlm("alice", "LAB", "secret", NAME))
+        channel = await here.open(logon=lambda: ntlm("alice", "secret"))
         assert channel.mechanism == "NTLM"
         await channel.bind(EMSMDB)
         assert here.proxy.counters()["challenged"] == 2
         channel.close()
         with pytest.raises(Denied, match="it offers NTLM"):
-            await here.open(logon=lambda: HttpNtlm("alice", "LAB", "wrong", NAME))
+            await here.open(logon=lambda: ntlm("alice", "wrong"))
         with pytest.raises(Denied, match="does not go on with NTLM|it offers NTLM"):
-            await here.open(logon=lambda: HttpNtlm("nobody", "LAB", "secret", NAME))
+            await here.open(logon=lambda: ntlm("nobody", "secret"))
 
 
 async def test_a_proxy_that_takes_ntlm_alone_does_not_go_on_with_basic() -> None:
