@@ -20,9 +20,9 @@ from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
 from casarray.core.dcerpc.interfaces.rfr import RFR
 from casarray.core.errors import Unavailable
 from casarray.lab.journal import user_dn
-from casarray.lab.site import LoopbackSite, free_port
+from casarray.lab.site import LoopbackSite, NetworkSite, free_port
 
-from .gateways import PROGRAM, QUICK, eventually, members, outlook, soon, source
+from .gateways import PROGRAM, QUICK, WHY_NOT, eventually, members, outlook, soon, source
 
 NAME = "cas.lab.example"
 
@@ -159,6 +159,30 @@ async def test_impacket_reaches_the_array_over_http(site: ProxySite) -> None:
         return str(answer["ppszServer"]).rstrip("\0")
 
     assert (await asyncio.to_thread(ask)).partition(".")[0] in site.names
+
+
+@pytest.mark.root
+@pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
+async def test_where_the_kernel_forwards_both_ways_lead_to_one_member(tmp_path: Path) -> None:
+    made, key = certificate(tmp_path)
+    table = f'[rpc-http]\nlisten = "10.11.0.1:443"\ncertificate = "{made}"\nkey = "{key}"\n'
+    async with NetworkSite(tmp_path, health=QUICK, more=table) as site:
+        await site.start_gateway()
+        way = RpcProxy("10.11.0.1", 443, ssl.create_default_context(cafile=str(made)), NAME)
+        found = set()
+        with site.host("clients").inside():
+            for number in range(1, 9):
+                by_http = await open_rpc_http(way, NAME, 6001, source(site, number))
+                await by_http.bind(EMSMDB)
+                asked = emsmdb.EcDoConnectEx(user_dn(f"user{number:05}")).encode()
+                answer = await by_http.call(EMSMDB, emsmdb.Opnum.CONNECT, asked)
+                person = outlook(site, number)
+                await person.open()
+                assert emsmdb.EcDoConnectExReply.decode(answer.stub).display_name == person.member
+                found.add(person.member)
+                person.close()
+                by_http.close()
+        assert found <= set(site.names)
 
 
 # --- the proxy by itself --------------------------------------------------------------------------------------------
