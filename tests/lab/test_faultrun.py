@@ -4,14 +4,16 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from casarray.lab import faultrun, oracle
-from casarray.lab.faultrun import Act, feel, together
+from casarray.lab.faultrun import Act, feel, logged_about, together
 from casarray.lab.journal import Journal
 from casarray.lab.load import Client, Load, clients, percentiles
 from casarray.lab.netns import missing
@@ -95,6 +97,15 @@ def test_a_port_that_was_not_used_since_a_member_was_away_is_that_faults(tmp_pat
     acts = [Act("killed", 1.0, 2.0), Act("drained", 2.0, 3.0, gentle=True), Act("reload", 3.0, 5.0, gentle=True)]
     feel(acts, [path])
     assert [act.count(["ab"]) for act in acts] == [1, 0, 2]
+
+
+def test_what_the_gateway_warned_of_about_a_moment_is_told_with_a_violation() -> None:
+    now = datetime.now()
+    lines = [
+        f"{now - timedelta(seconds=ago):%Y-%m-%d %H:%M:%S},000 {level} cas3: rpc is down: said {ago} s before"
+        for ago, level in ((60, "WARNING"), (12, "WARNING"), (11, "INFO"), (0, "WARNING"))
+    ]
+    assert logged_about("\n".join(lines), time.monotonic() - 10) == [lines[1]]
 
 
 def test_faults_of_one_kind_are_told_together() -> None:

@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,8 @@ def conclude(run: Run, options: argparse.Namespace) -> bool:
     stage.act("the verdict")
     for violation in verdict.violations[:5]:
         stage.say(f"{violation.client}: " + " / ".join(violation.story))
+        for line in logged_about(run.site.gateway_log(), violation.at):
+            stage.say(f"    the gateway: {line}")
     enough = verdict.connections >= options.connections
     stage.check("connections", f"{verdict.connections} of {options.connections} wanted", enough)
     stage.check("violations of one client, one member", str(len(verdict.violations)), verdict.held)
@@ -347,6 +350,13 @@ def conclude(run: Run, options: argparse.Namespace) -> bool:
     stage.say(f"connections to the endpoint mapper refused or reset while the program was away: {mapper}")
     stage.say(f"it took {stage.seconds:.0f} s")
     return stage.held
+
+
+def logged_about(log: str, at: float) -> list[str]:
+    """The gateway's warnings in the seconds before and after: a member that was too busy to answer was out as well."""
+    moment = datetime.fromtimestamp(time.time() - (time.monotonic() - at))
+    first, last = (f"{moment + timedelta(seconds=by):%Y-%m-%d %H:%M:%S}" for by in (-5, 2))
+    return [line for line in log.splitlines() if " WARNING " in line and first <= line[:19] <= last]
 
 
 def together(acts: Sequence[Act]) -> list[Act]:
