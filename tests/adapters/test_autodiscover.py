@@ -3,12 +3,14 @@
 import asyncio
 import base64
 import ssl
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.adapters.autodiscover_site import DIRECTORY, URL, Site, answering
 
+from casarray.adapters import autodiscover_server
 from casarray.adapters.net.rpc_http_client import Basic
 from casarray.core.autodiscover.request import LONGEST, Request, write_request
 from casarray.core.autodiscover.response import (
@@ -210,6 +212,22 @@ async def test_a_wrong_question_gets_the_error_of_the_specification(tmp_path: Pa
         assert site.server.counts == {f"error-{int(code)}": 1}
 
 
+async def test_a_client_that_never_sends_the_rest_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autodiscover_server, "BODY_SECONDS", 0.2)
+    async with answering(tmp_path) as site:
+        whole = post(write_request(ALICE), "Content-Type: text/xml")
+        assert answer(await raw(site, whole[:-20]))[0] == 408
+        assert (await site.client().walk(ALICE)).settings is not None
+
+
+async def test_hundreds_of_clients_at_once_are_all_answered(tmp_path: Path) -> None:
+    async with answering(tmp_path) as site:
+        client = site.client()
+        ways = await asyncio.gather(*(client.walk(ALICE, [URL], only=True) for _ in range(300)))
+        assert [walked.hops[-1].words for walked in ways if walked.settings is None] == []
+        assert site.server.counts == {"settings": 300}
+
+
 async def test_two_accounts_with_an_address_are_noted_once_for_the_administrator(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -234,9 +252,14 @@ async def test_a_certificate_for_another_name_ends_it_before_anything_is_said(tm
 
 
 async def test_a_server_that_stays_silent_is_left_in_time() -> None:
+    over = asyncio.Event()
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        with suppress(ConnectionError):
+            await reader.read()
+            await reader.read()
+        writer.transport.abort()
+        over.set()
 
     from casarray.adapters.autodiscover_client import AutodiscoverClient  # noqa: PLC0415 - this test's alone
 
@@ -245,3 +268,5 @@ async def test_a_server_that_stays_silent_is_left_in_time() -> None:
         client = AutodiscoverClient(seconds=0.3)
         walked = await client.walk(ALICE, [f"http://127.0.0.1:{port}/autodiscover/autodiscover.xml"], only=True)
         assert walked.hops[0].words == "does not answer within 0.3 s"
+        await asyncio.wait_for(over.wait(), 15)
+        await asyncio.sleep(0)  # for the transport to close

@@ -1,19 +1,23 @@
 """Autodiscover and Active Directory, with Samba's real domain controller: accounts as Exchange writes them, service
 connection points, and a logon with a ticket or a password over HTTPS."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import pytest
+from tests.adapters.api_files import write_pair
 from tests.conftest import Domain, LabNames
 from tests.peers.test_active_directory import GROUP, ORGANISATION, REASON, change, organisation
 
 from casarray.adapters.stores.ldap_publications import LdapPublications, open_publications
 from casarray.app.autodiscover_publishing import Publishing
 from casarray.core.autodiscover.publication import CONTAINER, KEYWORD
+from casarray.core.autodiscover.response import Refusal, read_response
 from casarray.core.directory.lookup import accounts_with_address
 from casarray.core.directory.model import Account
 
@@ -185,3 +189,70 @@ def test_a_password_is_tried_at_the_kdc_and_a_ticket_is_read_with_the_keytab(dom
     assert other == "no: alice@other.example: only users of the realm LAB.EXAMPLE are known here"
     assert ticket == f"{alice} True"
     assert "only Kerberos is spoken" in ntlm
+
+
+def test_curl_logs_on_with_a_ticket_or_a_password_and_ntlm_is_refused(domain: Domain, tmp_path: Path) -> None:
+    password = domain.dc.add_user("alice")
+    keytab = domain.dc.add_machine("web", "http/autodiscover.lab.example")
+    domain.dc.export(keytab, "http/autodiscover.lab.example")
+    environment = domain.dc.environment() | {"KRB5CCNAME": domain.dc.ticket("alice", password)}
+    write_pair(tmp_path, hosts=["autodiscover.lab.example"])
+    (tmp_path / "casarray.toml").write_text(f"""
+[gateway]
+state = "{tmp_path}"
+
+[directory]
+store = "embedded"
+
+[autodiscover]
+listen = "127.0.0.1:8443"
+certificate = "{tmp_path}/api.pem"
+key = "{tmp_path}/api.key"
+authentication = ["kerberos", "basic"]
+keytab = "{keytab}"
+realm = "LAB.EXAMPLE"
+""")
+    command = [
+        str(Path(sys.executable).with_name("casarray")),
+        "autodiscover",
+        "run",
+        "-c",
+        f"{tmp_path}/casarray.toml",
+    ]
+    words = [
+        "curl",
+        "-sS",
+        "-m",
+        "15",
+        "--cacert",
+        f"{tmp_path}/api.pem",
+        "-o",
+        f"{tmp_path}/answer",
+        "-w",
+        "%{http_code}",
+    ]
+    words += ["--resolve", "autodiscover.lab.example:8443:127.0.0.1"]
+
+    def curl(*more: str, secret: str = "") -> str:
+        url = "https://autodiscover.lab.example:8443/autodiscover/autodiscover.xml"
+        given = f'user = "{secret}"\n' if secret else ""  # a password is on no command line
+        done = domain.dc.host.run(*words, *more, "-K", "-", url, input=given, env=environment, check=False)
+        return done.stdout
+
+    with subprocess.Popen(
+        domain.dc.host.command(*command), stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            assert curl() == "401"
+            assert curl("--negotiate", secret=":") == "200"
+            found = read_response((tmp_path / "answer").read_bytes())
+            assert isinstance(found, Refusal)
+            assert found.code == 600
+            assert curl("--basic", secret=f"alice:{password}") == "200"
+            assert curl("--basic", secret="alice:wrong") == "401"
+            assert curl("--ntlm", secret=f"alice:{password}") == "401"
+        finally:
+            process.terminate()
+            assert process.wait(15) == 0
