@@ -42,6 +42,7 @@ from casarray.core.autodiscover.response import (
 from casarray.core.autodiscover.response import (
     Protocol as Way,
 )
+from casarray.core.autodiscover.walk import Came, Found, LookUp, Visit, walk
 from casarray.core.config import ProbeKind, Service
 from casarray.core.dcerpc import interfaces
 from casarray.core.dcerpc.association import AssociationView, Broken, RpcClient, RpcServer
@@ -282,6 +283,20 @@ def _autodiscover(data: bytes) -> None:
     _or_wire_error(_autodiscover_answer)(data)
 
 
+def _autodiscover_way(data: bytes) -> None:
+    """Whatever everybody answers, and wherever that leads, a client's way ends."""
+    way = walk(Question("alice@domain.tld"))
+    step: Visit | LookUp = next(way)
+    for number in range(60):
+        location = data[:80].decode("latin-1")
+        came = Came(302, location) if number % 3 == 1 else Came(200, body=data)
+        try:
+            step = way.send(Found(((location, 443),)) if isinstance(step, LookUp) else came)
+        except StopIteration:
+            return
+    raise AssertionError("the way goes on for ever")
+
+
 def _autodiscover_answer(data: bytes) -> None:
     root = read_xml(data, len(data))
     assert read_xml(write_xml(root), 100 * len(data) + 100) == root
@@ -415,6 +430,7 @@ PARSERS: Mapping[str, Parser] = {
     "agent": Parser(_or_wire_error(_agent), (*AGENT, *map(agent_messages.frame, AGENT))),
     "agent file": Parser(_agent_file, (AGENT_FILE,)),
     "autodiscover": Parser(_autodiscover, AUTODISCOVER),
+    "autodiscover's way": Parser(_autodiscover_way, AUTODISCOVER),
     "bare": Parser(bare, TOKENS),
     "ntlm and spnego": Parser(_ntlm, (*TOKENS, *_ntlm_messages())),
     "verification": Parser(split_verification, (encode_verification(b"abc", (Command(BITMASK_1, bytes(4)),)),)),
