@@ -11,6 +11,7 @@ import pytest
 from tests.adapters.autodiscover_site import DIRECTORY, URL, Site, answering
 
 from casarray.adapters import autodiscover_server
+from casarray.adapters.control import listen_tcp
 from casarray.adapters.net.rpc_http_client import Basic
 from casarray.core.autodiscover.request import LONGEST, Request, write_request
 from casarray.core.autodiscover.response import (
@@ -26,7 +27,7 @@ from casarray.core.autodiscover.walk import Came, Problem
 from casarray.core.config import Proof
 from casarray.core.directory.edits import move_active_database
 from casarray.core.directory.model import Account
-from casarray.core.errors import Denied
+from casarray.core.errors import Denied, Unavailable
 
 ALICE = Request("alice@domain.tld")
 
@@ -226,6 +227,13 @@ async def test_hundreds_of_clients_at_once_are_all_answered(tmp_path: Path) -> N
         ways = await asyncio.gather(*(client.walk(ALICE, [URL], only=True) for _ in range(300)))
         assert [walked.hops[-1].words for walked in ways if walked.settings is None] == []
         assert site.server.counts == {"settings": 300}
+
+
+@pytest.mark.parametrize("address", ["192.0.2.77", "[2001:db8::77]"])
+def test_an_address_that_is_on_the_other_host_of_a_pair_now_is_no_reason_not_to_start(address: str) -> None:
+    listen_tcp(f"{address}:0", absent=True).close()
+    with pytest.raises(Unavailable):
+        listen_tcp(f"{address}:0")
 
 
 async def test_two_accounts_with_an_address_are_noted_once_for_the_administrator(

@@ -183,13 +183,13 @@ class AutodiscoverServer:
             if settings.listen:
                 self._context = server_context()
                 load_certificate(self._context, settings.certificate, settings.key, "autodiscover")
-                listening = listen_tcp(settings.listen, "Autodiscover", "autodiscover.listen")
+                listening = listen_tcp(settings.listen, "Autodiscover", "autodiscover.listen", absent=True)
                 app = AutodiscoverApp(self._service, settings, self._proofs)
                 made.append((TlsServer(app, self._context), listening))
                 self.port = listening.getsockname()[1]
             if settings.redirect_listen:
                 key = "autodiscover.redirect_listen"
-                listening = listen_tcp(settings.redirect_listen, "Autodiscover's redirect", key)
+                listening = listen_tcp(settings.redirect_listen, "Autodiscover's redirect", key, absent=True)
                 made.append((HttpServer(RedirectApp(settings.url), _Plain), listening))
                 self.redirect_port = listening.getsockname()[1]
         except CasarrayError:

@@ -48,6 +48,7 @@ from casarray.core.errors import (
 from casarray.core.records import to_json
 
 SOCKET_MODE = 0o660
+IP_FREEBIND, IPV6_FREEBIND = 15, 78  # linux/in.h, linux/in6.h
 LONGEST_BODY = 4096
 LONGEST_DEADLINE = 30 * 86400.0
 
@@ -185,14 +186,22 @@ def _clear(path: Path) -> None:
     raise Conflict(f"another gateway answers at {path}; stop it, or set gateway.control to another path")
 
 
-def listen_tcp(endpoint: str, what: str = "metrics", key: str = "gateway.metrics") -> socket.socket:
-    """A listening socket at host:port or [v6]:port; ``what`` for, and where that is configured, are for messages."""
+def listen_tcp(
+    endpoint: str, what: str = "metrics", key: str = "gateway.metrics", *, absent: bool = False
+) -> socket.socket:
+    """A listening socket at host:port or [v6]:port; ``what`` for, and where that is configured, are for messages.
+
+    ``absent``: the address need not be on this host yet, as that of a pair of hosts.
+    """
     host, _, port = endpoint.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if absent:
+            level, option = (socket.IPPROTO_IPV6, IPV6_FREEBIND) if ":" in host else (socket.IPPROTO_IP, IP_FREEBIND)
+            listening.setsockopt(level, option, 1)
         listening.bind((host, int(port)))
         listening.listen(MOST_CONNECTIONS)
     except PermissionError:
