@@ -46,11 +46,15 @@ def rules_of(settings: AutodiscoverSettings, profile: str) -> Rules:
     pairs = [found for text in settings.redirects if (found := redirect_of(text)) is not None]
     return Rules(
         profile=profile,
-        redirects={key(address): goal for address, goal in pairs},
+        redirects={key(address): _redirect(goal) for address, goal in pairs},
         deployment_id=settings.deployment_id,
         anywhere_authentication=settings.anywhere_authentication,
         owa_authentication=settings.owa_authentication,
     )
+
+
+def _redirect(goal: str) -> RedirectAddress | RedirectUrl:
+    return RedirectUrl(goal) if goal.casefold().startswith("https://") else RedirectAddress(goal)
 
 
 class Autodiscover:

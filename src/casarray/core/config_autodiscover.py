@@ -1,22 +1,21 @@
 """The keys of `[autodiscover]`: what tells clients where their mailbox is."""
 
 from casarray.core import config_values as read
-from casarray.core.autodiscover.response import RedirectAddress, RedirectUrl
-from casarray.core.autodiscover.walk import PATH as AT
 from casarray.core.config import AutodiscoverSettings, Proof
 from casarray.core.config_table import Key, Table
 from casarray.core.config_values import Report, show
+from casarray.core.profiles import AUTODISCOVER_PATH as AT
 from casarray.core.toml_lines import Path
 
 
-def redirect_of(text: str) -> tuple[str, RedirectAddress | RedirectUrl] | None:
+def redirect_of(text: str) -> tuple[str, str] | None:
     """``ADDRESS = ADDRESS`` or ``ADDRESS = https://...`` as the address and where it is sent; else None."""
     address, mark, goal = (part.strip() for part in text.partition("="))
     if not mark or not _is_address(address):
         return None
     if goal.casefold().startswith("https://") and len(goal) > len("https://") and goal.isprintable():
-        return (address, RedirectUrl(goal))
-    return (address, RedirectAddress(goal)) if _is_address(goal) else None
+        return (address, goal)
+    return (address, goal) if _is_address(goal) else None
 
 
 def _is_address(text: str) -> bool:

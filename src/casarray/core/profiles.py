@@ -13,6 +13,7 @@ NSPI = "f5cc5a18-4264-101a-8c59-08002b2f8426/56.0"
 RFR = "1544f5e0-613c-11d1-93df-00c04fd7bd09/1.0"
 
 MAPPER_PORT = 135
+AUTODISCOVER_PATH = "/autodiscover/autodiscover.xml"
 #: Ports where TLS comes before the greeting: submissions, imaps, pop3s. RFC 8314.
 TLS_PORTS = frozenset({465, 993, 995})
 

@@ -22,8 +22,9 @@ from casarray.core.autodiscover.response import (
     read_response,
 )
 from casarray.core.errors import WireError
+from casarray.core.profiles import AUTODISCOVER_PATH
 
-PATH = "/autodiscover/autodiscover.xml"
+PATH = AUTODISCOVER_PATH
 MOST_HOPS = 10  # redirects of any kind; [MS-OXDSCLI] 3.1.5 has ten
 REDIRECTS = (301, 302, 303, 307, 308)
 LONGEST_URL = 2048

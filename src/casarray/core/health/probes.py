@@ -8,7 +8,6 @@ from casarray.core.health.conversation import Answer, Dial, Steps
 from casarray.core.health.greetings import greeting
 from casarray.core.health.http import http
 from casarray.core.health.rpc import rpc
-from casarray.core.health.rpc_http import rpc_http
 from casarray.core.profiles import MAPPER_PORT
 
 
@@ -43,8 +42,12 @@ def conversation(target: Target, *, keep: bool = False) -> Steps:
     if service.probe in (ProbeKind.HTTP, ProbeKind.HTTPS):
         tls = service.probe is ProbeKind.HTTPS
         return http(service.port, service.path, service.status, host, tls=tls, keep=keep)
-    if service.probe in (ProbeKind.TCP, ProbeKind.RPC_HTTP):
-        return tcp(service.port) if service.probe is ProbeKind.TCP else rpc_http(service.port, host)
+    if service.probe is ProbeKind.RPC_HTTP:
+        from casarray.core.health.rpc_http import rpc_http  # noqa: PLC0415 - few have one, and every start would wait
+
+        return rpc_http(service.port, host)
+    if service.probe is ProbeKind.TCP:
+        return tcp(service.port)
     return greeting(service.probe, service.port, host, keep=keep)
 
 
