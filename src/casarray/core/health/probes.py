@@ -32,23 +32,32 @@ def conversation(target: Target, *, keep: bool = False) -> Steps:
 
     With ``keep``, one that ends up leaves a connection open that servers let idle: it serves as a tripwire.
     """
-    service, host = target.service, target.host or target.server
-    if service.probe in (ProbeKind.NONE, ProbeKind.KERBEROS):
-        return unprobed() if service.probe is ProbeKind.NONE else without_tickets()
-    if service.probe is ProbeKind.RPC:
-        return rpc(service, target.mapper_port)
-    if service.port is None:
-        return nowhere(service.name)
-    if service.probe in (ProbeKind.HTTP, ProbeKind.HTTPS):
-        tls = service.probe is ProbeKind.HTTPS
-        return http(service.port, service.path, service.status, host, tls=tls, keep=keep)
-    if service.probe is ProbeKind.RPC_HTTP:
-        from casarray.core.health.rpc_http import rpc_http  # noqa: PLC0415 - few have one, and every start would wait
+    service = target.service
+    match service.probe:
+        case ProbeKind.NONE:
+            return unprobed()
+        case ProbeKind.KERBEROS:
+            return without_tickets()
+        case ProbeKind.RPC:
+            return rpc(service, target.mapper_port)
+    return nowhere(service.name) if service.port is None else _at(service.port, target, keep)
 
-        return rpc_http(service.port, host)
-    if service.probe is ProbeKind.TCP:
-        return tcp(service.port)
-    return greeting(service.probe, service.port, host, keep=keep)
+
+def _at(port: int, target: Target, keep: bool) -> Steps:
+    """The conversation with a service whose port is known."""
+    service, host = target.service, target.host or target.server
+    match service.probe:
+        case ProbeKind.HTTP | ProbeKind.HTTPS:
+            tls = service.probe is ProbeKind.HTTPS
+            return http(port, service.path, service.status, host, tls=tls, keep=keep)
+        case ProbeKind.RPC_HTTP:
+            from casarray.core.health.rpc_http import rpc_http  # noqa: PLC0415 - few have one; every start would wait
+
+            return rpc_http(port, host)
+        case ProbeKind.TCP:
+            return tcp(port)
+        case _:
+            return greeting(service.probe, port, host, keep=keep)
 
 
 def tcp(port: int) -> Steps:
