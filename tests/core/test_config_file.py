@@ -198,7 +198,8 @@ REFUSALS = {
     ),
     "unknown with odd letters": (
         '"a b\\n" = 1',
-        'f.toml:1: "a b?": unknown key; known here: gateway, directory, api, kerberos, site, array, server, referral, retired, autodiscover, rpc-http',
+        'f.toml:1: "a b?": unknown key; known here: gateway, directory, api, kerberos, site, array, server, referral, '
+        "retired, autodiscover, rpc-http",
     ),
     "a table instead of a list": (
         "[server]",
