@@ -24,13 +24,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 REAL_TIME = ("gateway", "lab", "peers", "scenario", "adapters/kernel", "adapters/net", "contract")
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Mark those tests."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark those tests, and put them last: while the types are checked beside, the others run."""
     here = Path(__file__).parent
     folders = tuple(here / folder for folder in REAL_TIME)
-    for item in items:
-        if any(item.path.is_relative_to(folder) for folder in folders):
-            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
+    late = {item for item in items if any(item.path.is_relative_to(folder) for folder in folders)}
+    for item in late:
+        item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
+    items.sort(key=late.__contains__)
 
 
 class LabNames(Names):
