@@ -315,6 +315,7 @@ class DomainController:
         self.load(f"dn: {dn}\nchangetype: add\nobjectClass: user\nsAMAccountName: {name}\nuserAccountControl: 514\n")
         self.set_password(dn, password)
         self.load(f"dn: {dn}\nchangetype: modify\nreplace: userAccountControl\nuserAccountControl: 66048\n-\n")
+        self._keytab_file(name).unlink(missing_ok=True)  # of a user of that name before the controller was put back
         return password
 
     def ticket(self, user: str, password: str) -> str:
@@ -325,10 +326,13 @@ class DomainController:
 
     def keytab(self, user: str) -> Path:
         """A keytab with that user's keys."""
-        path = self.folder / f"private/{user}.keytab"
+        path = self._keytab_file(user)
         if not path.exists():
             self._tool("samba-tool", "domain", "exportkeytab", str(path), f"--principal={user}", f"-s{self._conf}")
         return path
+
+    def _keytab_file(self, user: str) -> Path:
+        return self.folder / f"private/{user}.keytab"
 
     @contextmanager
     def granted(self, dn: str, *entries: str) -> Iterator[None]:
