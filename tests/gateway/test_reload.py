@@ -331,7 +331,7 @@ async def test_new_health_settings_count_from_the_next_probe_on(site: NetworkSit
     try:
         await asyncio.sleep(0.5)
         assert members(site)["cas3"].eligible
-        edit(site, ('timeout = "400ms"', 'timeout = "80ms"'))
+        edit(site, ('timeout = "900ms"', 'timeout = "80ms"'))
         await reload(site)
         await soon(lambda: not members(site)["cas3"].eligible)
         site.config_path.write_text(usual)

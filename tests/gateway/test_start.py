@@ -159,7 +159,7 @@ async def test_a_port_of_a_service_that_is_taken_is_named(loop: LoopbackSite) ->
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 async def test_a_stop_during_the_start_is_heeded(loop: LoopbackSite, sign: signal.Signals) -> None:
     loop.tell("cas1", "all hang-accept")
-    edit(loop, ('timeout = "400ms"', 'timeout = "30s"'))
+    edit(loop, ('timeout = "900ms"', 'timeout = "30s"'))
     with await starting(loop) as process:
         process.send_signal(sign)
         began = time.monotonic()
@@ -170,7 +170,7 @@ async def test_a_stop_during_the_start_is_heeded(loop: LoopbackSite, sign: signa
 
 async def test_a_sighup_during_the_start_does_not_end_it(loop: LoopbackSite) -> None:
     loop.tell("cas1", "all slow 1")
-    edit(loop, ('timeout = "400ms"', 'timeout = "5s"'))
+    edit(loop, ('timeout = "900ms"', 'timeout = "5s"'))
     with await starting(loop) as process:
         process.send_signal(signal.SIGHUP)
         await soon(lambda: "reloaded" in (loop.folder / "starting.log").read_text())
