@@ -27,6 +27,7 @@ from casarray.core.referral.entries import (
     COLUMNS,
     USUAL_TAGS,
     Properties,
+    can_be_searched,
     checked_name,
     missing_row,
     properties,
@@ -137,10 +138,7 @@ class AddressBook:
     def get_matches(self, asked: nspi_calls.NspiGetMatches) -> nspi_calls.NspiGetMatchesReply:
         """Whom a restriction wants; without one, the entry at which the client stands."""
         most = min(asked.requested, MOST_ROWS)
-        try:
-            rows = self._matches(asked.stat, asked.restriction, most + 1)
-        except NotImplementedError:
-            return nspi_calls.NspiGetMatchesReply(asked.stat, result=NspiResult.TOO_COMPLEX)
+        rows = self._matches(asked.stat, asked.restriction, most + 1)
         if isinstance(rows, NspiResult):
             return nspi_calls.NspiGetMatchesReply(asked.stat, result=rows)
         if len(rows) > most:
@@ -243,7 +241,7 @@ class AddressBook:
             return [row] if row < len(self._list) else []
         if (typed := checked_name(restriction)) is not None:
             return self._list.named(typed, most)
-        if len(self._list) > MOST_SEARCHED:
+        if len(self._list) > MOST_SEARCHED or not can_be_searched(restriction):
             return NspiResult.TOO_COMPLEX
         return list(islice(self._satisfying(restriction), most))
 
