@@ -4,10 +4,10 @@ To whoever uses it, it looks like one connection of RPC.
 """
 
 import asyncio
-import contextlib
-from typing import Protocol, cast
+from typing import Protocol
 from uuid import UUID, uuid4
 
+from casarray.adapters.net.pdu_connection import PduConnection
 from casarray.core.errors import Unavailable, WireError
 from casarray.core.forwarding.table import Address
 from casarray.core.rpc_http.rts import take_raw
@@ -62,7 +62,7 @@ class HttpBackend:
 
     def greeted(self, half: "_Half") -> None:
         """The server has greeted on this connection."""
-        half.send(self.end_of_proxies.first[half.side])
+        half.write(self.end_of_proxies.first[half.side])
 
     def received(self, half: "_Half", raw: bytes) -> None:
         """A PDU on one of them."""
@@ -82,7 +82,7 @@ class HttpBackend:
         for command in commands:
             match command:
                 case Send(side, data):
-                    self._halves[side].send(data)
+                    self._halves[side].write(data)
                 case Deliver(data):
                     self._listener.from_server(data)
                 case Opened():
@@ -117,35 +117,30 @@ class HttpBackend:
         """Close both."""
         self._over = True
         for half in self._halves.values():
-            half.close()
+            half.end()
 
 
-class _Half(asyncio.Protocol):
+class _Half(PduConnection):
     """One of the two."""
 
     def __init__(self, owner: HttpBackend, side: Side) -> None:
+        super().__init__()
         self.side = side
         self._owner = owner
-        self._transport: asyncio.Transport | None = None
-        self._unread = bytearray()
         self._greeted = False
-        self._reading = True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        self._unread += data
+        self.unread += data
         try:
             if not self._greeted:
-                if not BANNER.startswith(bytes(self._unread[: len(BANNER)])):
+                if not BANNER.startswith(bytes(self.unread[: len(BANNER)])):
                     raise WireError("banner", "it does not greet as an RPC server over HTTP")
-                if len(self._unread) < len(BANNER):
+                if len(self.unread) < len(BANNER):
                     return
-                del self._unread[: len(BANNER)]
+                del self.unread[: len(BANNER)]
                 self._greeted = True
                 self._owner.greeted(self)
-            while (raw := take_raw(self._unread)) is not None:
+            while (raw := take_raw(self.unread)) is not None:
                 self._owner.received(self, raw)
         except WireError as wrong:
             self._owner.lost(str(wrong))
@@ -158,24 +153,3 @@ class _Half(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._owner.full(self, False)
-
-    def send(self, data: bytes) -> None:
-        """Write."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def read(self, wanted: bool) -> None:
-        """Listen, or do not for now."""
-        if self._transport is None or self._transport.is_closing() or wanted is self._reading:
-            return
-        self._reading = wanted
-        with contextlib.suppress(RuntimeError):
-            if wanted:
-                self._transport.resume_reading()
-            else:
-                self._transport.pause_reading()
-
-    def close(self) -> None:
-        """End it."""
-        if self._transport is not None:
-            self._transport.close()

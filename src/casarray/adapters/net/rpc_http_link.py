@@ -1,12 +1,12 @@
 """One virtual connection on real sockets: the client's channels on one side, the server's connection on the other."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 from uuid import UUID
 
+from casarray.adapters.net.pdu_connection import PduConnection
 from casarray.adapters.net.relay import RelayLimits, prepare
 from casarray.adapters.net.rpc_http_backend import HttpBackend
 from casarray.core.errors import CasarrayError, Denied, NotFound, WireError
@@ -245,24 +245,22 @@ class Server(Protocol):
         """Close it."""
 
 
-class _ServerConnection(asyncio.Protocol):
+class _ServerConnection(PduConnection):
     """RPC over TCP to the server."""
 
     def __init__(self, link: Link) -> None:
+        super().__init__()
         self._link = link
-        self._transport: asyncio.Transport | None = None
-        self._unread = bytearray()
-        self._reading = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         if (sock := transport.get_extra_info("socket")) is not None:
             prepare(sock, RelayLimits())  # a server without power says nothing any more
 
     def data_received(self, data: bytes) -> None:
-        self._unread += data
+        self.unread += data
         try:
-            while (raw := take_raw(self._unread)) is not None:
+            while (raw := take_raw(self.unread)) is not None:
                 self._link.from_server(raw)
         except WireError as wrong:
             self._link.close("server", str(wrong))
@@ -275,24 +273,3 @@ class _ServerConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._link.server_full(False)
-
-    def write(self, data: bytes) -> None:
-        """Send."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def read(self, wanted: bool) -> None:
-        """Listen to the server, or do not for now."""
-        if self._transport is None or self._transport.is_closing() or wanted is self._reading:
-            return
-        self._reading = wanted
-        with contextlib.suppress(RuntimeError):
-            if wanted:
-                self._transport.resume_reading()
-            else:
-                self._transport.pause_reading()
-
-    def end(self) -> None:
-        """Close it."""
-        if self._transport is not None:
-            self._transport.close()
