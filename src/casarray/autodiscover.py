@@ -4,16 +4,13 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Callable
 
 from casarray.adapters.autodiscover_server import AutodiscoverServer, proofs_for
 from casarray.adapters.clock import SystemClock
 from casarray.adapters.config_reader import read_config
 from casarray.adapters.log import log_to_stderr
-from casarray.adapters.stores.last_known import LastKnownFile
-from casarray.adapters.stores.opening import open_named
+from casarray.adapters.stores.following import open_feed
 from casarray.adapters.systemd import Notifier
 from casarray.app.autodiscover import Autodiscover
 from casarray.app.directory_feed import DirectoryFeed
@@ -69,7 +66,7 @@ async def _serve(config: Config) -> int:
     over, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
-    feed = _feed(config)
+    feed = open_feed(config.gateway, config.directory)
     told = config.autodiscover
     running = RunningAutodiscover(told, config.directory.profile, config.gateway.name, lambda: feed.directory)
     loop.add_signal_handler(signal.SIGHUP, running.renew)
@@ -82,7 +79,7 @@ async def _serve(config: Config) -> int:
         await running.start()
         print("ready", flush=True)
         notifier.ready("Autodiscover")
-        await _until(over, notifier)
+        await notifier.until(over)
         notifier.stopping()
     finally:
         if following is not None:
@@ -92,22 +89,6 @@ async def _serve(config: Config) -> int:
     return 0
 
 
-def _feed(config: Config) -> DirectoryFeed:
-    nobody: Callable[[Any], Mapping[str, Any]] = lambda _names: {}  # noqa: E731 - addresses are of no interest here
-    keep = LastKnownFile(config.gateway.state) if config.directory.store[0].startswith("ldap") else None
-    store = partial(open_named, config.gateway, config.directory)
-    return DirectoryFeed(store, config.directory, nobody, SystemClock(), keep)
-
-
 async def _follow(feed: DirectoryFeed) -> None:
     async for _ in feed.changes():
         log.debug("the directory has changed")
-
-
-async def _until(over: asyncio.Event, notifier: Notifier) -> None:
-    while not over.is_set():
-        seconds = notifier.watchdog_seconds
-        try:
-            await asyncio.wait_for(over.wait(), seconds / 2 if seconds else None)
-        except TimeoutError:
-            notifier.watchdog()

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from casarray.adapters.extras import kerberos_libraries
+
 if TYPE_CHECKING:
     from casarray.app.autodiscover_publishing import Publications
     from casarray.app.connectivity import Walker
@@ -43,7 +45,7 @@ def main() -> None:
     if sys.argv[1:2] == ["autodiscover"] and (told := _plainly_run(sys.argv[2:])) is not None:
         sys.exit(_run_autodiscover(*told))
     from casarray.faces.cli.app import cli  # noqa: PLC0415 - see above
-    from casarray.faces.cli.world import World  # noqa: PLC0415
+    from casarray.faces.cli.world import World  # noqa: PLC0415 - see above
 
     world = World(
         connect=_connect,
@@ -93,7 +95,7 @@ def _run_agent(path: str, as_json: bool) -> int:
     from casarray.core.errors import Unavailable  # noqa: PLC0415 - loads little
 
     try:
-        with _libraries():
+        with kerberos_libraries():
             from casarray.agent import run  # noqa: PLC0415 - loads the whole agent
     except Unavailable as error:  # nobody else says it: the agent is started without the command line
         print(f"casarray: {error}", file=sys.stderr)
@@ -153,19 +155,6 @@ def _visits(path: str) -> "Sequence[Visit]":
     return VisitsFile(config.referral.state or config.gateway.state).load()
 
 
-@contextmanager
-def _libraries() -> Iterator[None]:
-    """Those of `casarray[kerberos]` are imported inside; `Unavailable` says how to get one that is missing."""
-    from casarray.core.errors import Unavailable  # noqa: PLC0415 - only what the command needs
-
-    try:
-        yield
-    except ImportError as error:
-        raise Unavailable(
-            f"the library {error.name} is missing: pip install 'casarray[kerberos]' (libkrb5's headers build it)"
-        ) from None
-
-
 def _connect(path: str) -> "RemoteOperations":
     from casarray.adapters.control_client import ControlClient  # noqa: PLC0415 - only what the command needs
 
@@ -184,7 +173,7 @@ def _open_store(name: str | None) -> "DirectoryStore":
 def _usual() -> "Config":
     """The usual configuration; an empty one if there is none."""
     from casarray.core.config import Config, Gateway  # noqa: PLC0415 - as above
-    from casarray.faces.cli.world import DEFAULT_CONFIG  # noqa: PLC0415
+    from casarray.faces.cli.world import DEFAULT_CONFIG  # noqa: PLC0415 - the command line has loaded it
 
     if not os.path.exists(DEFAULT_CONFIG):
         return Config(Gateway("gateway"), (), (), ())
@@ -202,7 +191,7 @@ def _profile() -> str:
 
 
 def _canonical(names: Collection[str]) -> Mapping[str, str]:
-    with _libraries():
+    with kerberos_libraries():
         from casarray.adapters.dns import canonical  # noqa: PLC0415 - only what the command needs
 
         return canonical(names)
@@ -212,19 +201,19 @@ def _open_realm() -> "Realm":
     from casarray.adapters.kerberos.opening import open_realm  # noqa: PLC0415 - it has libraries of its own
 
     config = _usual()
-    with _libraries():
+    with kerberos_libraries():
         return open_realm(config.kerberos, config.directory)
 
 
 def _agents() -> "Agents":
-    with _libraries():
+    with kerberos_libraries():
         from casarray.adapters.kerberos.agent_client import MemberAgents  # noqa: PLC0415 - as above
 
     return MemberAgents(_usual().kerberos)
 
 
 def _knocker() -> "Knocker":
-    with _libraries():
+    with kerberos_libraries():
         from casarray.adapters.kerberos.knocking import GssKnocker  # noqa: PLC0415 - as above
 
     return GssKnocker(_usual().kerberos)

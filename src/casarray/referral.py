@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from casarray.adapters.clock import SystemClock
 from casarray.adapters.config_reader import read_config
 from casarray.adapters.control import listen_tcp
+from casarray.adapters.extras import kerberos_libraries, readable_keytab
 from casarray.adapters.http_server import HttpServer, stop_servers
 from casarray.adapters.log import log_to_stderr
 from casarray.adapters.net.rpc_listener import Limits, RpcListener
 from casarray.adapters.referral_metrics import referral_app
-from casarray.adapters.stores.last_known import LastKnownFile
-from casarray.adapters.stores.opening import open_named
+from casarray.adapters.stores.following import open_feed
 from casarray.adapters.stores.visits_file import VisitsFile
 from casarray.adapters.systemd import Notifier
 from casarray.app.directory_feed import DirectoryFeed
@@ -30,7 +29,7 @@ from casarray.app.referral import SERVICES, OpenSecurity, ReferralService, kept
 from casarray.core.config import Config, Retired
 from casarray.core.directory.model import Directory
 from casarray.core.directory.serving import seed
-from casarray.core.errors import CasarrayError, ConfigError, Unavailable
+from casarray.core.errors import CasarrayError, ConfigError
 
 log = logging.getLogger("casarray.referral")
 
@@ -83,15 +82,11 @@ class RunningReferral:
         self.metrics_port = 0
 
     def _make_feed(self) -> DirectoryFeed:
-        settings, gateway = self.config.directory, self.config.gateway
-        keep = None
-        if settings.store[0].startswith("ldap"):
-            folder = Path(self._state) / "referral"
+        folder = Path(self._state) / "referral"
+        if self.config.directory.store[0].startswith("ldap"):
             with contextlib.suppress(OSError):  # it is only missed when the directory is, too; saving says why
                 folder.mkdir(parents=True, exist_ok=True)
-            keep = LastKnownFile(str(folder))
-        nobody: Callable[[Any], Mapping[str, Any]] = lambda _names: {}  # noqa: E731 - addresses are of no interest here
-        return DirectoryFeed(partial(open_named, gateway, settings), settings, nobody, SystemClock(), keep)
+        return open_feed(self.config.gateway, self.config.directory, folder=str(folder))
 
     async def start(self) -> None:
         """Listen. Raises why it cannot, and then nothing is left."""
@@ -172,18 +167,9 @@ def _security(keytab: str) -> OpenSecurity | None:
     """What opens acceptors from that keytab."""
     if not keytab:
         return None
-    try:
+    with kerberos_libraries():
         from casarray.adapters.kerberos.rpc_security import Acceptors  # noqa: PLC0415 - its library is an extra
-    except ImportError as error:
-        raise Unavailable(
-            f"the library {error.name} is missing: pip install 'casarray[kerberos]' (libkrb5's headers build it)"
-        ) from None
-    try:
-        with Path(keytab).open("rb"):
-            pass
-    except OSError as error:
-        raise ConfigError(f"the keytab {keytab} cannot be read ({error.strerror}): set [referral] keytab") from error
-    return Acceptors(Path(keytab)).accept
+    return Acceptors(readable_keytab(keytab, "referral")).accept
 
 
 def read_referral(path: str, listen: Sequence[str] = (), retired: Sequence[str] = ()) -> Config:

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from ipaddress import ip_address
 
+from casarray.adapters.api_address import load_certificate, server_context
 from casarray.adapters.config_reader import read_config
+from casarray.adapters.extras import kerberos_libraries
 from casarray.adapters.log import log_to_stderr
 from casarray.adapters.net.map_asker import ask_port
 from casarray.adapters.net.rpc_http_proxy import Admission, Limits, RpcHttpProxy
@@ -17,7 +19,7 @@ from casarray.adapters.systemd import Notifier
 from casarray.app.operations import RpcHttpStatus
 from casarray.app.rpc_proxy import Leader, RingLeader, ServerFinder
 from casarray.core.config import Config, RpcHttpSettings
-from casarray.core.errors import CasarrayError, ConfigError, Unavailable
+from casarray.core.errors import CasarrayError, ConfigError
 from casarray.core.rpc_http.proxy import Settings
 
 log = logging.getLogger("casarray.rpc-proxy")
@@ -60,29 +62,16 @@ def tls_context(settings: RpcHttpSettings) -> ssl.SSLContext | None:
     """TLS with the certificate, or None without one."""
     if not settings.certificate:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])  # the methods have no meaning in HTTP/2
-    try:
-        context.load_cert_chain(settings.certificate, settings.key, password=lambda: "")
-    except (ssl.SSLError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
-        raise ConfigError(
-            f"rpc-http.certificate and rpc-http.key cannot be used ({reason}): {settings.certificate} must hold the "
-            f"certificate and {settings.key} its key, both as PEM, the key without a password"
-        ) from None
+    context = server_context()
+    load_certificate(context, settings.certificate, settings.key, "rpc-http")
     return context
 
 
 def _admission(keytab: str) -> Admission | None:
     if not keytab:
         return None
-    try:
+    with kerberos_libraries():
         from casarray.adapters.kerberos.http_gate import TicketGate  # noqa: PLC0415 - its library is an extra
-    except ImportError as error:
-        raise Unavailable(
-            f"the library {error.name} is missing: pip install 'casarray[kerberos]' (libkrb5's headers build it)"
-        ) from None
     return TicketGate(keytab)
 
 
@@ -112,13 +101,7 @@ async def _serve(config: Config) -> int:
     print("ready", flush=True)
     notifier.ready("RPC over HTTP")
     try:
-        while not over.is_set():
-            seconds = notifier.watchdog_seconds
-            with_time = asyncio.wait_for(over.wait(), seconds / 2 if seconds else None)
-            try:
-                await with_time
-            except TimeoutError:
-                notifier.watchdog()
+        await notifier.until(over)
         notifier.stopping()
     finally:
         await running.close()

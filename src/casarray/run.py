@@ -34,7 +34,7 @@ from casarray.adapters.log import log_to_stderr
 from casarray.adapters.net.dial import DialProber, Door
 from casarray.adapters.net.mapper import MapperListener, settings_of
 from casarray.adapters.net.userspace import UserspaceForwarder
-from casarray.adapters.stores.last_known import LastKnownFile
+from casarray.adapters.stores.following import open_feed
 from casarray.adapters.stores.opening import open_named
 from casarray.adapters.stores.sqlite import SqliteState
 from casarray.adapters.systemd import Notifier
@@ -80,7 +80,7 @@ def run(path: str, *, as_json: bool = False) -> int:
 
 def _on_fastest_loop(config: Config, path: str) -> int:
     try:
-        import uvloop  # noqa: PLC0415
+        import uvloop  # noqa: PLC0415 - it may be missing
     except ImportError:
         return asyncio.run(Gateway(config, path).serve())
     return uvloop.run(Gateway(config, path).serve())
@@ -204,8 +204,7 @@ class Gateway:
         settings, gateway = self._config.directory, self._config.gateway
         if settings.is_file:
             return None
-        keep = LastKnownFile(gateway.state) if settings.store[0].startswith("ldap") else None
-        feed = DirectoryFeed(partial(open_named, gateway, settings), settings, resolve, self._clock, keep)
+        feed = open_feed(gateway, settings, resolve)
         await feed.start()
         self._config = replace(feed.config(gateway), api=self._config.api)
         if not self._config.arrays:

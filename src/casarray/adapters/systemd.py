@@ -4,6 +4,8 @@ Without systemd, every call does nothing. A service must not suffer from its sup
 Protocol: sd_notify(3), sd_watchdog_enabled(3).
 """
 
+import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -39,6 +41,13 @@ class Notifier:
     def watchdog(self) -> bool:
         """The service is alive."""
         return self._tell("WATCHDOG=1")
+
+    async def until(self, over: asyncio.Event) -> None:
+        """Wait for that; meanwhile a watchdog is told that the loop turns."""
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), self.watchdog_seconds / 2 if self.watchdog_seconds else None)
+            self.watchdog()
 
     def _tell(self, *lines: str) -> bool:
         # A leading @ stands for the 0 byte of an abstract name; vsock addresses are for virtual machines, not services.

@@ -33,7 +33,7 @@ class HttpProofs:
         token = _from64(text)
         if mechanism_of(token) is Mechanism.NTLM:
             raise Denied("the client wants NTLM, and only Kerberos is spoken here")
-        who, answer = self._accepted(token)
+        who, answer = self.accept(token)
         return who, base64.b64encode(answer).decode()
 
     def password(self, text: str) -> str:
@@ -54,10 +54,13 @@ class HttpProofs:
             token = client.step() or b""
         except GSSError as error:
             raise Denied(f"{user}: {said(error)}") from None
-        return self._accepted(token)[0]
+        return self.accept(token)[0]
 
-    def _accepted(self, token: bytes) -> tuple[str, bytes]:
-        """Whose token that is, read with any key of the keytab, and the answer. A client has one token, no more."""
+    def accept(self, token: bytes) -> tuple[str, bytes]:
+        """Whose token that is, read with any key of the keytab, and the answer. A client has one token, no more.
+
+        `Denied` says why it is none.
+        """
         try:
             own = gssapi.Credentials(usage="accept", store={"keytab": f"FILE:{self._keytab}"}, mechs=[SPNEGO, KRB5])
             raw.set_neg_mechs(own, [KRB5])
