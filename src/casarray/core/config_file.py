@@ -26,15 +26,14 @@ from casarray.core.config import (
     Server,
     Site,
 )
+from casarray.core.config_access import API, KERBEROS
 from casarray.core.config_autodiscover import AUTODISCOVER
 from casarray.core.config_keys import (
-    API,
     ARRAY,
     DIRECTORY,
     GATEWAY,
     HEALTH,
     IN_ARRAY,
-    KERBEROS,
     SERVER,
     SERVICE,
     SITE,
