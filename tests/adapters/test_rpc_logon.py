@@ -12,16 +12,16 @@ import pytest
 
 gssapi = pytest.importorskip("gssapi", reason="python-gssapi is not installed (the extra casarray[kerberos])")
 
-from casarray.adapters.rpc_acceptors import AnyAcceptors, NtlmUsers  # noqa: E402 - it needs the library
-from casarray.adapters.rpc_logon import Credential, Kind, Logon, Logons, principal_of  # noqa: E402
-from casarray.core.dcerpc.association import BindRefused, Bound, Broken, Call, Reply, RpcClient, RpcServer  # noqa: E402
-from casarray.core.dcerpc.auth import AuthLevel, AuthType, ServerAuth  # noqa: E402
-from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB  # noqa: E402
-from casarray.core.dcerpc.pdu import NakReason  # noqa: E402
-from casarray.core.errors import CasarrayError, Denied  # noqa: E402
-from casarray.core.ntlm.crypto import nt_hash  # noqa: E402
-from casarray.lab import mit_kdc, netns  # noqa: E402
-from casarray.lab.mit_kdc import MitKdc  # noqa: E402
+from casarray.adapters.rpc_acceptors import AnyAcceptors, NtlmUsers
+from casarray.adapters.rpc_logon import Credential, Kind, Logon, Logons, principal_of
+from casarray.core.dcerpc.association import BindRefused, Bound, Broken, Call, Reply, RpcClient, RpcServer
+from casarray.core.dcerpc.auth import AuthLevel, AuthType, ServerAuth
+from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
+from casarray.core.dcerpc.pdu import NakReason
+from casarray.core.errors import CasarrayError, Denied
+from casarray.core.ntlm.crypto import nt_hash
+from casarray.lab import mit_kdc, netns
+from casarray.lab.mit_kdc import MitKdc
 
 REASON = netns.missing() or mit_kdc.missing()
 needs_kdc = [pytest.mark.root, pytest.mark.skipif(REASON is not None, reason=str(REASON))]

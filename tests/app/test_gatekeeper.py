@@ -35,7 +35,7 @@ class HandClock:
         return self.now
 
 
-def plan(servers: int = 3, **array: object) -> Plan:
+def plan(servers: int = 3, **array: Any) -> Plan:
     services = (Service("epm", 135, "rpc", mapper=True), Service("rpc", 5001, "rpc"), Service("https", 443, "web"))
     health = HealthPolicy(slow_start=0.0)
     base = Array(
@@ -43,7 +43,7 @@ def plan(servers: int = 3, **array: object) -> Plan:
     )
     members = tuple(Server(f"cas{n}", "Paderborn", (ip_address(f"10.12.0.{20 + n}"),)) for n in range(1, servers + 1))
     ids = {s.name: n for n, s in enumerate(members, start=1)}
-    return Plan(replace(base, **array), Gateway("gw1"), members, ids, {"rpc": 1, "web": 2}, 0x1234)  # type: ignore[arg-type]
+    return Plan(replace(base, **array), Gateway("gw1"), members, ids, {"rpc": 1, "web": 2}, 0x1234)
 
 
 class Site:

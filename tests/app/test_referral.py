@@ -60,7 +60,7 @@ class Client:
     def _say(self, octets: bytes) -> Any:
         answer = b""
         for event in self.visitor.rpc.receive(octets):
-            answer += event.data if hasattr(event, "data") else self.visitor.answer(event)  # type: ignore[arg-type]
+            answer += event.data if hasattr(event, "data") else self.visitor.answer(event)  # type: ignore[arg-type]  # the two events that there are here
         return self.rpc.receive(answer)
 
 

@@ -220,7 +220,7 @@ def test_things_get_an_identity_each_and_keep_it(opened: Opened) -> None:
 def test_a_change_is_another_revision_and_nothing_else_is(opened: Opened) -> None:
     seen = [opened.store.revision()]
     for n in range(3):
-        become(opened, lambda d, n=n: d.put(Site("Bonn", f"version {n}")))  # type: ignore[misc]
+        become(opened, lambda d, n=n: d.put(Site("Bonn", f"version {n}")))  # type: ignore[misc]  # mypy takes a lambda's default for an argument
         seen.append(opened.store.revision())
     opened.store.read()
     assert opened.store.revision() == seen[-1]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -31,7 +31,7 @@ SLOTS = 251
 NAMES = {1: "cas1", 2: "cas2", 3: "cas3"}
 
 
-def group(id_: int, name: str, ports: tuple[int, ...], **more: object) -> Group:
+def group(id_: int, name: str, ports: tuple[int, ...], **more: Any) -> Group:
     fields: dict[str, object] = {
         "nodes": frozenset(NAMES),
         "slots": tuple(1 + n % 3 for n in range(SLOTS)),
@@ -41,7 +41,7 @@ def group(id_: int, name: str, ports: tuple[int, ...], **more: object) -> Group:
     return Group(id=id_, name=name, ports=ports, **(fields | more))  # type: ignore[arg-type]  # tests override any field
 
 
-def table(site: "Site", *groups: Group, **more: object) -> Table:
+def table(site: "Site", *groups: Group, **more: Any) -> Table:
     plan = site.plan
     members = tuple(
         Member(n + 1, f"cas{n + 1}", (ip_address(plan.server(n)), ip_address(plan.server6(n)))) for n in range(3)
@@ -53,12 +53,12 @@ def table(site: "Site", *groups: Group, **more: object) -> Table:
         members=members,
         groups=groups or (group(1, "rpc", (5000, 5001), dynamic=True), group(2, "web", (443,))),
     )
-    return replace(wanted, **more)  # type: ignore[arg-type]  # as above
+    return replace(wanted, **more)
 
 
-def first_group(wanted: Table, **more: object) -> Table:
+def first_group(wanted: Table, **more: Any) -> Table:
     """The table with its first group changed."""
-    return replace(wanted, groups=(replace(wanted.groups[0], **more), *wanted.groups[1:]))  # type: ignore[arg-type]
+    return replace(wanted, groups=(replace(wanted.groups[0], **more), *wanted.groups[1:]))
 
 
 async def put(forwarder: KernelForwarder, wanted: Table) -> None:

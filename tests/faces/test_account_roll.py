@@ -23,8 +23,8 @@ from casarray.faces.cli.world import World
 class Place:
     """A command line in a forest from memory."""
 
-    def __init__(self, **settings: object) -> None:
-        self.forest = Forest(**settings)  # type: ignore[arg-type]
+    def __init__(self, **settings: Any) -> None:
+        self.forest = Forest(**settings)
         self.timers: Callable[[], Any] = lambda: self.forest.clockwork
 
     def __call__(self, line: str, stdin: str = "") -> tuple[int, str, str]:

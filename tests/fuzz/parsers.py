@@ -138,7 +138,7 @@ def _stub(decode: Decoder) -> Callable[[bytes], None]:
     def feed(data: bytes) -> None:
         for order in ("little", "big"):
             for ndr64 in (False, True):
-                _or_wire_error(lambda stub, order=order, ndr64=ndr64: decode(stub, order, ndr64))(data)  # type: ignore[misc]
+                _or_wire_error(lambda stub, order=order, ndr64=ndr64: decode(stub, order, ndr64))(data)  # type: ignore[misc]  # mypy takes a lambda's default for an argument
 
     return feed
 
@@ -312,7 +312,7 @@ def _answers() -> Iterator[bytes]:
     yield BindAck(call_id=1, results=(ContextResult(0, 0, NDR64), ContextResult(3, 3, NDR))).encode()
     yield Fault(call_id=1, status=0x1C010003).encode()
     yield Response(call_id=1, context_id=0, stub=bytes(40), auth=Auth(10, 5, 0, bytes(16))).encode()
-    yield Response(call_id=2, order="big", context_id=0, stub=EptMapReply((ENTRIES[0].tower,)).encode("big")).encode()  # type: ignore[arg-type]
+    yield Response(call_id=2, order="big", context_id=0, stub=EptMapReply((ENTRIES[0].tower,)).encode("big")).encode()  # type: ignore[arg-type]  # mypy takes the order for any text
 
 
 def _questions() -> Iterator[bytes]:

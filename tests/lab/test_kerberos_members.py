@@ -17,11 +17,11 @@ import pytest
 
 gssapi = pytest.importorskip("gssapi", reason="python-gssapi is not installed (the extra casarray[kerberos])")
 
-from casarray.lab import kerberos_members, mit_kdc, netns  # noqa: E402 - they need the library
-from casarray.lab.kerberos_members import KerberosMember  # noqa: E402
-from casarray.lab.logins import Client, Logins, Tally, Target  # noqa: E402
-from casarray.lab.mit_kdc import MitKdc  # noqa: E402
-from casarray.lab.server import tell  # noqa: E402
+from casarray.lab import kerberos_members, mit_kdc, netns
+from casarray.lab.kerberos_members import KerberosMember
+from casarray.lab.logins import Client, Logins, Tally, Target
+from casarray.lab.mit_kdc import MitKdc
+from casarray.lab.server import tell
 
 REASON = netns.missing() or mit_kdc.missing() or kerberos_members.missing()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
@@ -130,8 +130,8 @@ def test_mail_is_sent_and_fetched_and_the_web_server_offers_a_way_without_kerber
     assert "GSSAPI" in pop.capa()["SASL"]
     answer = gssapi_answers("pop", cache)
     pop._putcmd("AUTH GSSAPI")  # type: ignore[attr-defined]  # poplib knows no mechanisms
-    while (line := pop._getline()[0]).startswith(b"+ "):  # type: ignore[attr-defined]
-        pop._putline(base64.b64encode(answer(base64.b64decode(line[2:]))))  # type: ignore[attr-defined]
+    while (line := pop._getline()[0]).startswith(b"+ "):  # type: ignore[attr-defined]  # poplib has no other way to speak SASL
+        pop._putline(base64.b64encode(answer(base64.b64decode(line[2:]))))  # type: ignore[attr-defined]  # poplib has no other way to speak SASL
     assert line.startswith(b"+OK"), line
     pop.quit()
 

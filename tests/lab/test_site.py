@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -91,8 +92,6 @@ async def test_a_half_dead_server_is_out_though_its_mapper_answers(tmp_path: Pat
 
 
 def test_a_free_port_is_one_that_nobody_has_on_any_address() -> None:
-    import socket  # noqa: PLC0415
-
     with socket.create_server(("127.63.1.1", free_port(21000))) as taken:
         port = taken.getsockname()[1]
         assert free_port(port) != port

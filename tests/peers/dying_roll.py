@@ -61,7 +61,7 @@ def main(told: str) -> None:
     Dying.at = staticmethod(at)
     here = desk(given["controller"], given["address"], given["ccache"], given["names"], Dying)
     reach = here.agents.reach
-    here.agents.reach = lambda host: MortalAgent(reach(host), at)  # type: ignore[method-assign]
+    here.agents.reach = lambda host: MortalAgent(reach(host), at)  # type: ignore[method-assign]  # the test stands in between
     with resolved(given["addresses"]):
         roll(here, Order(ACCOUNT, force=True))
 

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gssapi
 from tests.app.kerberos.fake_agents import FakeMember
@@ -60,12 +61,12 @@ class Mortal:
 
     def set_password(self, account: Account, password: str) -> Account:
         self.at("before set")
-        found: Account = super().set_password(account, password)  # type: ignore[misc]
+        found: Account = super().set_password(account, password)  # type: ignore[misc]  # a mixin, and what it is mixed into has it
         self.at("after set")
         return found
 
     def prove(self, account: Account, generation: Generation) -> str:
-        said: str = super().prove(account, generation)  # type: ignore[misc]
+        said: str = super().prove(account, generation)  # type: ignore[misc]  # a mixin, and what it is mixed into has it
         self.at("after prove")
         return said
 
@@ -102,11 +103,11 @@ class Place:
             member.holdings = pickle.loads(member.file.read_bytes())
         return member
 
-    def roll(self, **order: object) -> Report:
+    def roll(self, **order: Any) -> Report:
         service = DirectoryService(MemoryDirectory(self.directory), "admin")
         desk = Desk(service, lambda: self.settings, self.realm, lambda: self)
         try:
-            return roll(desk, Order(self.settings.account, **order), sleep=lambda _: None)  # type: ignore[arg-type]
+            return roll(desk, Order(self.settings.account, **order), sleep=lambda _: None)
         finally:
             desk.close()
 

@@ -333,7 +333,7 @@ def test_administrators_who_change_the_same_server_at_the_same_time_lose_nothing
         try:
             for number in range(8):
                 service.change(lambda d: edits.change(d, Kind.SERVER, "CAS1", weight=d.servers["cas1"].weight + 1), "")
-                service.change(lambda d, n=number: edits.new_database(d, f"{name}{n}", "MBX1"), "")  # type: ignore[misc]
+                service.change(lambda d, n=number: edits.new_database(d, f"{name}{n}", "MBX1"), "")  # type: ignore[misc]  # mypy takes a lambda's default for an argument
         except BaseException as error:
             errors.append(error)
 

@@ -20,12 +20,12 @@ from casarray.lab import netns, samba_ad
 ldap = pytest.importorskip("ldap", reason="python-ldap is not installed")
 pytest.importorskip("krb5", reason="pykrb5 is not installed")
 
-from tests.peers.ad_realms import COMPUTERS, Open, password, realms, spns  # noqa: E402 - it needs what may be missing
+from tests.peers.ad_realms import COMPUTERS, Open, password, realms, spns
 
-from casarray.adapters.kerberos import ad_realm  # noqa: E402
-from casarray.adapters.kerberos.ad_realm import ActiveDirectoryRealm  # noqa: E402
-from casarray.adapters.stores.ldap_connection import Connection  # noqa: E402
-from casarray.adapters.stores.ldap_names import ConnectionLost  # noqa: E402
+from casarray.adapters.kerberos import ad_realm
+from casarray.adapters.kerberos.ad_realm import ActiveDirectoryRealm
+from casarray.adapters.stores.ldap_connection import Connection
+from casarray.adapters.stores.ldap_names import ConnectionLost
 
 REASON = netns.missing() or samba_ad.missing()
 pytestmark = [

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.app.kerberos.fake_agents import FakeAgents
@@ -119,7 +120,7 @@ class Place:
             for kind, key in keys.items()
         )
 
-    def test(self, **wish: object) -> tuple[Step, ...]:
+    def test(self, **wish: Any) -> tuple[Step, ...]:
         """As the command does it."""
         array = Array("CAS", ARRAY, "Lab", settings={"service": SERVICES})
         directory = Directory(
@@ -131,14 +132,14 @@ class Place:
         desk = Desk(service, lambda: self.settings, lambda: self.realm, lambda: self.agents)
         knocker = GssKnocker(self.settings)
         try:
-            steps = prove(desk, knocker, Wish(**wish), lambda _: None, time.time)  # type: ignore[arg-type]
+            steps = prove(desk, knocker, Wish(**wish), lambda _: None, time.time)
         finally:
             knocker.close()
         for step in steps:
             print(step.verdict, step.what, step.text, "|", step.next)
         return steps
 
-    def troubles(self, **wish: object) -> Troubles:
+    def troubles(self, **wish: Any) -> Troubles:
         """What is wrong with the members, by server and service."""
         return {(s.server, s.service): s.trouble for s in self.test(**wish) if s.what == "member"}
 
@@ -214,7 +215,7 @@ def test_a_stale_member_and_one_with_a_wrong_salt_are_told_apart(place: Place, m
 
 
 def test_what_is_wrong_with_the_names_is_said_once_each(place: Place, member: KerberosMember) -> None:
-    def tickets(**wish: object) -> dict[str, Trouble | None]:
+    def tickets(**wish: Any) -> dict[str, Trouble | None]:
         return {s.name: s.trouble for s in place.test(**wish) if s.what == "ticket"}
 
     place.change("delete: servicePrincipalName", f"servicePrincipalName: pop/{ARRAY}")

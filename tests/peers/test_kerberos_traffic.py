@@ -18,18 +18,18 @@ gssapi = pytest.importorskip("gssapi", reason="python-gssapi is not installed (t
 pytest.importorskip("ldap", reason="python-ldap is not installed (script/setup says what builds it)")
 pytest.importorskip("impacket", reason="impacket is not installed")
 
-from casarray.adapters.kerberos.ad_realm import ActiveDirectoryRealm  # noqa: E402 - it needs the libraries
-from casarray.app.kerberos.desk import Desk  # noqa: E402
-from casarray.app.kerberos.order import Order, Scope  # noqa: E402
-from casarray.app.kerberos.rolling import roll  # noqa: E402
-from casarray.core.config import KerberosSettings  # noqa: E402
-from casarray.core.kerberos.account import AccountKind  # noqa: E402
-from casarray.core.kerberos.encryption import AES  # noqa: E402
-from casarray.core.kerberos.principal import parse  # noqa: E402
-from casarray.core.kerberos.wanted import wanted_names  # noqa: E402
-from casarray.lab import kerberos_members, netns, samba_ad  # noqa: E402
-from casarray.lab.kerberos_site import ACCOUNT, ARRAY, KerberosSite, User  # noqa: E402
-from casarray.lab.server import tell  # noqa: E402
+from casarray.adapters.kerberos.ad_realm import ActiveDirectoryRealm
+from casarray.app.kerberos.desk import Desk
+from casarray.app.kerberos.order import Order, Scope
+from casarray.app.kerberos.rolling import roll
+from casarray.core.config import KerberosSettings
+from casarray.core.kerberos.account import AccountKind
+from casarray.core.kerberos.encryption import AES
+from casarray.core.kerberos.principal import parse
+from casarray.core.kerberos.wanted import wanted_names
+from casarray.lab import kerberos_members, netns, samba_ad
+from casarray.lab.kerberos_site import ACCOUNT, ARRAY, KerberosSite, User
+from casarray.lab.server import tell
 
 REASON = netns.missing() or samba_ad.missing() or kerberos_members.missing()
 pytestmark = [

@@ -1,6 +1,7 @@
 """Whole rolls in a real MIT realm, with members' agents in memory: what the KDC makes tickets with, all can read."""
 
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from tests.app.kerberos.fake_agents import FakeAgents
@@ -46,7 +47,7 @@ class Site:
             self.agents.add(f"{name}.domain.tld")
         self.now = 1_750_000_000.0
 
-    def roll(self, **order: object) -> Report:
+    def roll(self, **order: Any) -> Report:
         """One run, of a process of its own."""
         realm, log, timers = MitRealm(self.kdc.realm, self.settings), Log(), Clockwork()
         desk = Desk(
@@ -58,7 +59,7 @@ class Site:
             timers=lambda: timers,
         )
         try:
-            return roll(desk, Order("asa", **order), now=lambda: self.now, sleep=lambda _: None)  # type: ignore[arg-type]
+            return roll(desk, Order("asa", **order), now=lambda: self.now, sleep=lambda _: None)
         finally:
             desk.close()
 

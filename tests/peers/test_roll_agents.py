@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import Domain
@@ -58,10 +59,10 @@ class Place:
     def desk(self) -> Desk:
         return rolling.desk(self.dc.fqdn, self.dc.address, self.ccache, NAMES, ActiveDirectoryRealm)
 
-    def roll(self, **order: object) -> Report:
+    def roll(self, **order: Any) -> Report:
         desk = self.desk()
         try:
-            return roll(desk, Order(rolling.ACCOUNT, **order))  # type: ignore[arg-type]
+            return roll(desk, Order(rolling.ACCOUNT, **order))
         finally:
             desk.close()
 

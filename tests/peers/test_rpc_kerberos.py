@@ -16,19 +16,19 @@ from tests.conftest import Domain
 gssapi = pytest.importorskip("gssapi", reason="python-gssapi is not installed (the extra casarray[kerberos])")
 pytest.importorskip("impacket", reason="impacket is not installed")
 
-from impacket.dcerpc.v5 import rpcrt, transport  # noqa: E402 - they are not everywhere
-from impacket.uuid import uuidtup_to_bin  # noqa: E402
+from impacket.dcerpc.v5 import rpcrt, transport
+from impacket.uuid import uuidtup_to_bin
 
-from casarray.adapters.kerberos.rpc_security import initiate  # noqa: E402
-from casarray.core.dcerpc.association import Bound, Reply, RpcClient  # noqa: E402
-from casarray.core.dcerpc.auth import AuthLevel, AuthType, ClientAuth  # noqa: E402
-from casarray.core.dcerpc.interfaces import emsmdb, epm  # noqa: E402
-from casarray.core.dcerpc.pdu import Syntax  # noqa: E402
-from casarray.core.dcerpc.tower import Tower  # noqa: E402
-from casarray.lab import mit_kdc, netns, samba, samba_ad  # noqa: E402
-from casarray.lab.mit_kdc import MitKdc  # noqa: E402
-from casarray.lab.samba import client_environment  # noqa: E402
-from casarray.lab.server import tell  # noqa: E402
+from casarray.adapters.kerberos.rpc_security import initiate
+from casarray.core.dcerpc.association import Bound, Reply, RpcClient
+from casarray.core.dcerpc.auth import AuthLevel, AuthType, ClientAuth
+from casarray.core.dcerpc.interfaces import emsmdb, epm
+from casarray.core.dcerpc.pdu import Syntax
+from casarray.core.dcerpc.tower import Tower
+from casarray.lab import mit_kdc, netns, samba, samba_ad
+from casarray.lab.mit_kdc import MitKdc
+from casarray.lab.samba import client_environment
+from casarray.lab.server import tell
 
 NAME = "cas.mit.example"
 PORT = 5001

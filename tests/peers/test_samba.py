@@ -118,7 +118,7 @@ def test_impacket_is_told_the_arrays_address_and_finds_the_same_server_there(sit
         assert isinstance(bindings, list)
         first = site.first_port(before)
         for binding in bindings:
-            host, port = re.fullmatch(r"ncacn_ip_tcp:(.*)\[(\d+)\]", binding).groups()  # type: ignore[union-attr]
+            host, port = re.fullmatch(r"ncacn_ip_tcp:(.*)\[(\d+)\]", binding).groups()  # type: ignore[union-attr]  # a binding that does not match fails the test as well
             assert host == site.vip
             assert int(port) in range(first, first + 50)
 

@@ -74,7 +74,7 @@ class OutlookNetwork:
         server = self._means.outside_dns
         try:
             import dns.exception  # noqa: PLC0415 - half a second, and only where it is wanted
-            import dns.resolver  # noqa: PLC0415
+            import dns.resolver  # noqa: PLC0415 - half a second to load
         except ImportError:
             return Went(Way.SILENT, "the library dnspython is missing: pip install 'casarray[kerberos]'")
         resolver = dns.resolver.Resolver(configure=False)

@@ -111,7 +111,7 @@ class Namespace:
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command in here to its end, text captured; a failure raises `CalledProcessError` unless check=False."""
         options = {"check": True, "capture_output": True, "text": True, "timeout": 30} | options
-        done: subprocess.CompletedProcess[str] = subprocess.run(self.command(*command), **options)  # noqa: PLW1510
+        done: subprocess.CompletedProcess[str] = subprocess.run(self.command(*command), **options)  # noqa: PLW1510 - the options say
         return done
 
     def spawn(

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,10 +32,10 @@ class Place:
         self.own = folder / "krb5.keytab"
         self.own.write_bytes(write_keytab([KeytabEntry(("host", "cas1.lab"), "LAB", 1, 0, 2, 18, bytes(32))]))
 
-    def files(self, **changed: object) -> KeytabFiles:
+    def files(self, **changed: Any) -> KeytabFiles:
         told = ("sh", "-c", f"echo told >> {self.reloads}")
         usual: dict[str, object] = {"path": str(self.file), "owner": "nobody", "reload": told}
-        return KeytabFiles([KeytabFile(**(usual | changed))], str(self.own))  # type: ignore[arg-type]
+        return KeytabFiles([KeytabFile(**(usual | changed))], str(self.own))  # type: ignore[arg-type]  # by names that the test gives
 
     @property
     def told(self) -> int:

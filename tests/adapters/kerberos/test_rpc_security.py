@@ -8,13 +8,13 @@ import pytest
 
 gssapi = pytest.importorskip("gssapi", reason="python-gssapi is not installed (the extra casarray[kerberos])")
 
-from casarray.adapters.kerberos.rpc_security import Acceptors, initiate  # noqa: E402 - it needs the library
-from casarray.core.dcerpc.association import BindRefused, Bound, Broken, Call, Reply, RpcClient, RpcServer  # noqa: E402
-from casarray.core.dcerpc.auth import AuthLevel, AuthType, Caller, ClientAuth, ServerAuth  # noqa: E402
-from casarray.core.dcerpc.pdu import NakReason, Syntax  # noqa: E402
-from casarray.core.errors import Denied  # noqa: E402
-from casarray.lab import mit_kdc, netns  # noqa: E402
-from casarray.lab.mit_kdc import MitKdc  # noqa: E402
+from casarray.adapters.kerberos.rpc_security import Acceptors, initiate
+from casarray.core.dcerpc.association import BindRefused, Bound, Broken, Call, Reply, RpcClient, RpcServer
+from casarray.core.dcerpc.auth import AuthLevel, AuthType, Caller, ClientAuth, ServerAuth
+from casarray.core.dcerpc.pdu import NakReason, Syntax
+from casarray.core.errors import Denied
+from casarray.lab import mit_kdc, netns
+from casarray.lab.mit_kdc import MitKdc
 
 REASON = netns.missing() or mit_kdc.missing()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(REASON is not None, reason=str(REASON))]

@@ -80,11 +80,11 @@ async def test_a_member_expelled_while_the_rules_change_is_out_before_the_rest_i
 
     def expelled_first(*arguments: object) -> dict[str, bytes]:
         asyncio.run_coroutine_threadsafe(forwarder.apply([Expel("rpc", 2)]), loop).result(5)
-        return of_misfits(*arguments)  # type: ignore[arg-type]
+        return of_misfits(*arguments)  # type: ignore[arg-type]  # whatever the forwarder gives
 
     def looked_at(*arguments: object) -> None:
         nodes.append(inside.run("nft", "list", "map", "inet", "casarray_cas", "nodes4_rpc").stdout)
-        note(*arguments)  # type: ignore[arg-type]
+        note(*arguments)  # type: ignore[arg-type]  # whatever the forwarder gives
 
     monkeypatch.setattr(forwarder, "_of_misfits", expelled_first)
     monkeypatch.setattr(forwarder, "_note_fingerprint", looked_at)
@@ -102,7 +102,7 @@ class EndlessResets(Resets):
         super().__init__()
         self.go_on = threading.Event()
 
-    def reset(self, _mark: int, _mask: int, *, member_too: bool = False) -> int:  # noqa: ARG002
+    def reset(self, _mark: int, _mask: int, *, member_too: bool = False) -> int:  # noqa: ARG002 - as the channel has it
         self.go_on.wait(20)
         return 0
 

@@ -44,7 +44,7 @@ def on_both_loops(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
 
     signature = inspect.signature(body)
     own = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
-    test.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])  # type: ignore[attr-defined]
+    test.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])  # type: ignore[attr-defined]  # functions have one, and mypy does not know it
     test.__doc__ = body.__doc__
     factories = [asyncio.new_event_loop, uvloop.new_event_loop]
     return pytest.mark.parametrize("loop_factory", factories, ids=["asyncio", "uvloop"])(test)
@@ -100,7 +100,7 @@ async def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncItera
 
 
 def target(port: int, kind: ProbeKind, **rest: object) -> Target:
-    return Target("cas1", (HERE,), Service("x", port, "g", kind, **rest))  # type: ignore[arg-type]
+    return Target("cas1", (HERE,), Service("x", port, "g", kind, **rest))  # type: ignore[arg-type]  # by names that the test gives
 
 
 async def ask(port: int, kind: ProbeKind, seconds: float = 0.3) -> tuple[Answer, float]:

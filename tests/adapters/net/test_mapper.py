@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -53,10 +54,10 @@ ACK_SIZE, ANSWER_SIZE = 84, 152
 QUICK = RelayLimits(pdu=0.4, idle=1.2, answer=0.6, stalled=0.5, connect=0.3)
 
 
-def free_settings(**changes: object) -> MapperSettings:
+def free_settings(**changes: Any) -> MapperSettings:
     """On some port, with time-outs that a test can wait for."""
     settings = MapperSettings(addresses=(VIP,), port=0, limits=QUICK)
-    return replace(settings, **changes)  # type: ignore[arg-type]  # any field
+    return replace(settings, **changes)
 
 
 def on_both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -71,13 +72,13 @@ def on_both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         async with member(peers) as where, listening(free_settings(), {1: where}, peers) as site:
             await test(site=site, **arguments)
 
-    def run(loop: Callable[[], asyncio.AbstractEventLoop], **arguments: object) -> None:
+    def run(loop: Callable[[], asyncio.AbstractEventLoop], **arguments: Any) -> None:
         with asyncio.Runner(loop_factory=loop) as runner:
             runner.run(staged(arguments))
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     loop = inspect.Parameter("loop", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    run.__signature__ = inspect.Signature([loop, *(p for p in wanted if p.name != "site")])  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature([loop, *(p for p in wanted if p.name != "site")])  # type: ignore[attr-defined]  # functions have one, and mypy does not know it
     loops = [asyncio.new_event_loop, uvloop.new_event_loop]
     marked: Callable[..., None] = pytest.mark.parametrize("loop", loops, ids=["asyncio", "uvloop"])(run)
     return marked

@@ -52,7 +52,7 @@ def test_threads_at_one_store_lose_nothing(store: SqliteDirectory, folder: str) 
         try:
             for n in range(25):
                 service.change(lambda d: edits.change(d, Kind.SERVER, "cas1", weight=d.servers["cas1"].weight + 1), "x")
-                service.change(lambda d, n=n: edits.new(d, Site(f"{who}-{n}")), "x")  # type: ignore[misc]
+                service.change(lambda d, n=n: edits.new(d, Site(f"{who}-{n}")), "x")  # type: ignore[misc]  # mypy takes a lambda's default for an argument
         except BaseException as error:
             troubles.append(error)
 

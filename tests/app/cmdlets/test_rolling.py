@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.app.kerberos.rolled import DAY, MEMBERS, SPN, Forest
@@ -24,8 +25,8 @@ ACCOUNT = "ComputerAccount$"
 class Typed:
     """A shell in a forest from memory; with answers, somebody sits at it."""
 
-    def __init__(self, *answers: str, **forest: object) -> None:
-        self.forest = Forest(account=ACCOUNT, now=time.time(), **forest)  # type: ignore[arg-type]
+    def __init__(self, *answers: str, **forest: Any) -> None:
+        self.forest = Forest(account=ACCOUNT, now=time.time(), **forest)
         desk = self.forest.desk
         registry = Registry((*exchange_cmdlets(desk.directory), *kerberos_cmdlets(desk)))
         self.place = Place(bool(answers), None, list(answers))

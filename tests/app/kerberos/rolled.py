@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tests.app.kerberos.fake_agents import FakeAgents, FakeMember
 from tests.app.kerberos.fake_realm import NOW, FakeRealm
@@ -97,7 +98,7 @@ class Forest:
         held: bool = True,
         account: str = "asa$",
         now: float = NOW,
-        **settings: object,
+        **settings: Any,
     ) -> None:
         """``held``: every member holds the account's present keys; ``now``: by everybody's clock."""
         self.realm, self.name = realm or FakeRealm(), account
@@ -109,7 +110,7 @@ class Forest:
             member = self.agents.add(f"{name}.domain.tld", *([self.holding()] if held else []))
             member.now = now
         self.log, self.clockwork = Log(), Clockwork()
-        chosen = replace(KerberosSettings(account=account, keytab="/etc/casarray/admin.keytab"), **settings)  # type: ignore[arg-type]
+        chosen = replace(KerberosSettings(account=account, keytab="/etc/casarray/admin.keytab"), **settings)
         service = DirectoryService(MemoryDirectory(ORGANISATION), "admin")
         self.desk = Desk(
             service,
@@ -120,9 +121,9 @@ class Forest:
             timers=lambda: self.clockwork,
         )
 
-    def __call__(self, watch: Watcher | None = None, **order: object) -> Report:
+    def __call__(self, watch: Watcher | None = None, **order: Any) -> Report:
         """Roll."""
-        wanted = Order(self.name, **order)  # type: ignore[arg-type]
+        wanted = Order(self.name, **order)
         return roll(self.desk, wanted, watch, now=lambda: self.realm.now, sleep=lambda _: None)
 
     def holding(self) -> Holding:

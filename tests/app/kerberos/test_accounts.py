@@ -194,7 +194,7 @@ def test_an_account_is_adopted_once(forest: Forest) -> None:
 def test_what_is_against_an_account_is_said_and_may_be_forced_or_not(
     forest: Forest, changed: dict[str, object], said: str, helps: bool
 ) -> None:
-    forest.realm.put(replace(FRESH, **changed))  # type: ignore[arg-type]
+    forest.realm.put(replace(FRESH, **changed))  # type: ignore[arg-type]  # by names that the test gives
     with pytest.raises(Conflict, match=said) as caught:
         adopt(forest, "fresh", "CAS")
     assert ("--force" in str(caught.value)) == helps
@@ -250,7 +250,7 @@ def test_an_account_that_is_none_of_ours_is_left_alone(forest: Forest) -> None:
 def test_an_account_that_is_needed_is_not_removed(
     forest: Forest, name: str, changed: dict[str, object], said: str
 ) -> None:
-    forest.realm.put(replace(FRESH, **changed))  # type: ignore[arg-type]
+    forest.realm.put(replace(FRESH, **changed))  # type: ignore[arg-type]  # by names that the test gives
     with pytest.raises(Conflict, match=f"{said}.*--force"):
         use.remove(forest.desk, name, NOW)
     assert use.remove(forest.desk, name, NOW, force=True, dry_run=True).warnings

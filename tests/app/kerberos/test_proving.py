@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from tests.app.kerberos.fake_agents import NOW, FakeAgents
@@ -69,8 +70,8 @@ class Place:
         )
         self.told: list[Step] = []
 
-    def prove(self, **wish: object) -> tuple[Step, ...]:
-        return prove(self.desk, self.knocker, Wish(**wish), self.told.append, lambda: NOW)  # type: ignore[arg-type]
+    def prove(self, **wish: Any) -> tuple[Step, ...]:
+        return prove(self.desk, self.knocker, Wish(**wish), self.told.append, lambda: NOW)
 
     def holds(self, server: str, version: int, enctype: Enctype = Enctype.AES256) -> None:
         key = Key(enctype, version, b"k" * 32)

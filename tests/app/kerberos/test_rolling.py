@@ -227,7 +227,7 @@ def test_a_password_that_somebody_else_has_set_meanwhile_stays() -> None:
         if text.startswith("setting") and not theirs:
             theirs.append(forest())
 
-    watch.phase = phase  # type: ignore[method-assign, assignment]
+    watch.phase = phase  # type: ignore[method-assign, assignment]  # the test listens in
     ours = forest(watch)
     assert theirs[0].outcome is Outcome.ROLLED
     assert (ours.outcome, ours.code) == (Outcome.REFUSED, 1)
@@ -304,7 +304,7 @@ def test_a_kdc_that_has_not_heard_of_the_password_yet_is_asked_again() -> None:
 
 def test_wrong_salts_are_mended_when_the_realm_tells_the_right_one_afterwards() -> None:
     class Renamed(Watched):
-        def keys(self, account, password, encryption):  # type: ignore[no-untyped-def]
+        def keys(self, account, password, encryption):  # type: ignore[no-untyped-def]  # as in the class above
             return self._derived(self._of("asa"), password, encryption, account.number + 1, self.salt)
 
     realm = Renamed()
@@ -381,7 +381,7 @@ def test_keys_of_a_member_that_are_not_the_directorys_are_no_old_keys() -> None:
 )
 def test_an_account_that_breaks_the_rules_is_not_rolled(changed: dict[str, object], why: str) -> None:
     forest = Forest()
-    forest.realm.put(replace(forest.account, **changed))  # type: ignore[arg-type]
+    forest.realm.put(replace(forest.account, **changed))  # type: ignore[arg-type]  # by names that the test gives
     report = forest()
     assert report.code == 1
     assert why in report.text

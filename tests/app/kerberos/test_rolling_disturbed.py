@@ -24,7 +24,7 @@ def test_somebody_who_gives_other_keys_in_the_very_last_moment_is_put_right() ->
 
     def another(_: str) -> None:
         realm.look = lambda _: None
-        realm.fail("set_password", Killed())  # type: ignore[arg-type]
+        realm.fail("set_password", Killed())  # type: ignore[arg-type]  # no error but a kill, which is to pass through
         with pytest.raises(Killed):
             forest()
 
@@ -51,7 +51,7 @@ def test_a_roll_that_is_killed_anywhere_is_mended_by_running_again(
     target = forest.member(whose) if whose else realm
 
     def kill(_: str = "") -> None:
-        target.fail(call.removeprefix("last "), Killed(), after=after)  # type: ignore[arg-type]
+        target.fail(call.removeprefix("last "), Killed(), after=after)  # type: ignore[arg-type]  # no error but a kill, which is to pass through
 
     realm.look = kill if call.startswith("last") else lambda _: None
     if not call.startswith("last"):
@@ -110,9 +110,9 @@ def test_of_several_controllers_one_that_has_not_heard_of_a_broken_off_roll_is_g
     old = realm.kdc_keys("asa$")
     settings = replace(forest.desk.settings, realm=("ldap://dc1.lab.example", "ldap://dc2.lab.example"))
     realm.look = lambda _: None
-    forest.member("cas1").fail("confirm", Killed())  # type: ignore[arg-type]
-    forest.member("cas2").fail("confirm", Killed())  # type: ignore[arg-type]
-    forest.member("ber1").fail("confirm", Killed())  # type: ignore[arg-type]
+    forest.member("cas1").fail("confirm", Killed())  # type: ignore[arg-type]  # no error but a kill, which is to pass through
+    forest.member("cas2").fail("confirm", Killed())  # type: ignore[arg-type]  # no error but a kill, which is to pass through
+    forest.member("ber1").fail("confirm", Killed())  # type: ignore[arg-type]  # no error but a kill, which is to pass through
     with pytest.raises(Killed):
         forest()
     realm.lags = True

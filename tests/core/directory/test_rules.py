@@ -358,7 +358,7 @@ def test_what_is_broken_already_does_not_hinder_other_changes() -> None:
 
 def test_a_site_can_be_renamed_although_its_subnets_overlap() -> None:
     for site in ("Paderborn", "Berlin"):
-        assert refusal(lambda d, site=site: edits.change(d, Kind.SITE, site, name="Bonn")) == ""  # type: ignore[misc]
+        assert refusal(lambda d, site=site: edits.change(d, Kind.SITE, site, name="Bonn")) == ""  # type: ignore[misc]  # mypy takes a lambda's default for an argument
 
 
 def test_a_site_with_a_subnet_within_its_own_can_be_renamed() -> None:

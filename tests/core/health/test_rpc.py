@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -72,10 +73,10 @@ class Host:
         return converse(steps, self, refused=refused, dialled=self.dialled)
 
 
-def exchange(**kwargs: object) -> Host:
+def exchange(**kwargs: Any) -> Host:
     """EMSMDB on its static port, the address book on a dynamic one."""
     towers = {EMSMDB: [Tower.tcp(EMSMDB, 5001)], NSPI: [Tower.tcp(NSPI, 49160)], RFR: [Tower.tcp(RFR, 49160)]}
-    return Host(**{"towers": towers, "ports": {5001: [EMSMDB], 49160: [NSPI, RFR]}, **kwargs})  # type: ignore[arg-type]
+    return Host(**{"towers": towers, "ports": {5001: [EMSMDB], 49160: [NSPI, RFR]}, **kwargs})
 
 
 @pytest.mark.parametrize("cut", [1, 3, 16, 1000])

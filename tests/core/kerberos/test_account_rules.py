@@ -55,7 +55,7 @@ WRONG: list[tuple[dict[str, object], str, Grade, tuple[str, ...]]] = [
 def test_what_is_wrong_is_one_sentence_with_its_reason_and_the_next_step(
     changed: dict[str, object], code: str, grade: Grade, said: tuple[str, ...]
 ) -> None:
-    account = replace(FINE, **changed)  # type: ignore[arg-type]
+    account = replace(FINE, **changed)  # type: ignore[arg-type]  # by names that the test gives
     found = findings(account, NOW)
     assert [(one.code, one.grade) for one in found] == [(code, grade)]
     for part in (*said, "LAB\\asa$"):
@@ -79,7 +79,7 @@ def test_what_is_wrong_is_one_sentence_with_its_reason_and_the_next_step(
     ],
 )
 def test_nothing_is_wrong_with_an_account_as_it_should_be(changed: dict[str, object]) -> None:
-    assert findings(replace(FINE, **changed), NOW) == ()  # type: ignore[arg-type]
+    assert findings(replace(FINE, **changed), NOW) == ()  # type: ignore[arg-type]  # by names that the test gives
 
 
 @pytest.mark.parametrize(("changed", "grade"), [(changed, grade) for changed, _, grade, _ in WRONG])
@@ -88,7 +88,7 @@ def test_nothing_is_wrong_with_an_account_as_it_should_be(changed: dict[str, obj
 def test_each_finding_is_either_a_refusal_or_a_warning(
     changed: dict[str, object], grade: Grade, adopting: bool, force: bool
 ) -> None:
-    account = replace(FINE, **changed)  # type: ignore[arg-type]
+    account = replace(FINE, **changed)  # type: ignore[arg-type]  # by names that the test gives
     refused = refusals(account, NOW, force=force, adopting=adopting)
     warned = warnings(account, NOW, force=force, adopting=adopting)
     wanted = {

@@ -16,7 +16,7 @@ class Names:
         """The host names of a domain's controllers, best first; empty if it is no domain, or nobody knows."""
         try:
             import dns.exception  # noqa: PLC0415 - half a second, and only where a domain is named
-            import dns.resolver  # noqa: PLC0415
+            import dns.resolver  # noqa: PLC0415 - half a second to load
         except ImportError:
             return []
 

@@ -105,7 +105,7 @@ def drop(desk: Desk, server: Server) -> tuple[str, ...]:
     with Crew(desk.agents, (server,)) as crew:
         accounts = [held.account for held in crew.one(server.name, lambda agent: agent.state()).held]
         for account in accounts:
-            crew.one(server.name, lambda agent, account=account: agent.drop(account))  # type: ignore[misc]
+            crew.one(server.name, lambda agent, account=account: agent.drop(account))  # type: ignore[misc]  # mypy takes a lambda's default for an argument
     return tuple(accounts)
 
 
@@ -118,12 +118,12 @@ def clean_up(desk: Desk, server: Server, now: Callable[[], float], *, dry_run: b
     gone: list[str] = []
     with Crew(desk.agents, (server,)) as crew:
         for held in crew.one(server.name, lambda agent: agent.state()).held:
-            holding = crew.one(server.name, lambda agent, name=held.account: agent.give(name))  # type: ignore[misc]
+            holding = crew.one(server.name, lambda agent, name=held.account: agent.give(name))  # type: ignore[misc]  # mypy takes a lambda's default for an argument
             kept = _of_use(desk, server, holding, now())
             gone += [f"{holding.account} (key {one.number})" for one in holding.generations if one not in kept]
             if not dry_run and len(kept) < len(holding.generations):
                 cleaned = replace(holding, generations=tuple(kept))
-                crew.one(server.name, lambda agent, cleaned=cleaned: agent.take(cleaned))  # type: ignore[misc]
+                crew.one(server.name, lambda agent, cleaned=cleaned: agent.take(cleaned))  # type: ignore[misc]  # mypy takes a lambda's default for an argument
     return tuple(gone)
 
 

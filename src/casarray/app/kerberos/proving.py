@@ -249,12 +249,12 @@ def _ticket(round_: _Round, name: Spn) -> Ticket | Trouble:
         round_.add(_step(round_, trouble, "ticket", name, detail=got.detail, owners=owners))
         return trouble
     ticket = got.ticket
-    facts = {"version": ticket.version, "encryption": name_of(ticket.enctype)}
     if ticket.enctype == Enctype.RC4:
         round_.add(_step(round_, Trouble.RC4, "ticket", name, ticket=ticket))
     else:
         text = f"{asked}: version {ticket.version}, {name_of(ticket.enctype)}, realm {ticket.realm}"
-        round_.add(Step("ticket", Verdict.OK, text, round_.array.name, str(name), **facts))  # type: ignore[arg-type]
+        fine = Step("ticket", Verdict.OK, text, round_.array.name, str(name))
+        round_.add(replace(fine, version=ticket.version, encryption=name_of(ticket.enctype)))
     return ticket
 
 

@@ -28,7 +28,7 @@ def completion(
 ) -> None:
     """Print a completion script for a shell."""
     # typer itself takes it from there for --show-completion, without declaring it exported.
-    write = typer_completion.get_completion_script  # type: ignore[attr-defined]
+    write = typer_completion.get_completion_script  # type: ignore[attr-defined]  # typer's own commands use it, and it is not exported
     script = str(write(prog_name="casarray", complete_var="_CASARRAY_COMPLETE", shell=shell.value))
     if as_json:
         print_json({"shell": shell.value, "script": script})

@@ -71,7 +71,7 @@ class CmdletCompleter(Completer):
         self._session = session
         self._names = names_for(session, registry)
 
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:  # noqa: ARG002
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:  # noqa: ARG002 - the library's names
         """For what stands before the cursor."""
         for found in complete(document.text_before_cursor, self._session.registry, self._names):
             yield Completion(found.text, found.start, display_meta=found.meaning)

@@ -133,7 +133,7 @@ def plotted(figure: Figure, path: Path) -> bool:
     """Draw the medians as bars, with every sample as a dot. Whether there is something to draw with."""
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an extra of the benchmark alone
-        from matplotlib import pyplot  # noqa: PLC0415
+        from matplotlib import pyplot  # noqa: PLC0415 - a second to load, and an extra
     except ImportError:
         return False
     mpl.use("svg")

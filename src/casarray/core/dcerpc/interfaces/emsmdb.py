@@ -291,7 +291,7 @@ class EcDummyRpc:
         return b""
 
     @classmethod
-    def decode(cls, octets: bytes, order: Order = "little", ndr64: bool = False) -> Self:  # noqa: ARG003
+    def decode(cls, octets: bytes, order: Order = "little", ndr64: bool = False) -> Self:  # noqa: ARG003 - like all others
         """Any stub will do: a verification trailer may follow the nothing."""
         return cls()
 
