@@ -12,7 +12,7 @@ from gssapi import raw
 from gssapi.exceptions import GSSError
 
 from casarray.adapters.kerberos.initiator import said
-from casarray.adapters.kerberos.rpc_security import KRB5, SPNEGO
+from casarray.adapters.kerberos.rpc_security import KRB5, SPNEGO, PromptContext
 from casarray.core.errors import Denied
 from casarray.core.kerberos.tickets import Mechanism, mechanism_of
 
@@ -50,7 +50,7 @@ class HttpProofs:
                 usage="initiate",
             ).creds
             own = gssapi.Name(self._own_name(), gssapi.NameType.kerberos_principal)
-            client = gssapi.SecurityContext(name=own, creds=gssapi.Credentials(owned), mech=KRB5, usage="initiate")
+            client = PromptContext(name=own, creds=gssapi.Credentials(owned), mech=KRB5, usage="initiate")
             token = client.step() or b""
         except GSSError as error:
             raise Denied(f"{user}: {said(error)}") from None
@@ -64,7 +64,7 @@ class HttpProofs:
         try:
             own = gssapi.Credentials(usage="accept", store={"keytab": f"FILE:{self._keytab}"}, mechs=[SPNEGO, KRB5])
             raw.set_neg_mechs(own, [KRB5])
-            context = gssapi.SecurityContext(creds=own, usage="accept")
+            context = PromptContext(creds=own, usage="accept")
             answer = context.step(token) or b""
         except GSSError as error:
             raise Denied(f"a ticket is not right: {said(error)}") from None

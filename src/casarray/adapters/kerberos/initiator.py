@@ -17,7 +17,7 @@ import gssapi
 import krb5
 from gssapi.exceptions import GSSError
 
-from casarray.adapters.kerberos.rpc_security import KRB5, SPNEGO, GssSecurity, initiate
+from casarray.adapters.kerberos.rpc_security import KRB5, SPNEGO, GssSecurity, PromptContext, initiate
 from casarray.core.dcerpc.auth import AuthType
 from casarray.core.errors import Denied, WireError
 from casarray.core.kerberos.approach import Protocol
@@ -33,13 +33,6 @@ _FLAGS = (
 )
 #: Web servers are spoken to in SPNEGO, as browsers do; with Kerberos as the only mechanism in it. RFC 4559 4.
 _SPOKEN: Mapping[Protocol, gssapi.OID] = MappingProxyType({Protocol.HTTP: SPNEGO})
-
-
-class _Context(gssapi.SecurityContext):  # type: ignore[misc]  # the library's types are not known here
-    """A context that fails at once, instead of handing out the error's token first and failing at the next one."""
-
-
-_Context.__DEFER_STEP_ERRORS__ = False  # in the class itself its metaclass would overwrite it
 
 
 class GssInitiator:
@@ -162,7 +155,7 @@ class Purse:
         if mechanism == SPNEGO:
             gssapi.raw.set_neg_mechs(credentials, [KRB5])
         target = gssapi.Name(name, gssapi.NameType.kerberos_principal)
-        return _Context(name=target, creds=credentials, mech=mechanism, flags=_FLAGS, usage="initiate")
+        return PromptContext(name=target, creds=credentials, mech=mechanism, flags=_FLAGS, usage="initiate")
 
     # The cache.
 

@@ -37,11 +37,11 @@ _BLOCK = bytes(16)
 _NO_CI_FLAGS = gssapi.OID.from_int_seq("1.2.752.43.13.29")
 
 
-class _Context(gssapi.SecurityContext):  # type: ignore[misc]  # the library's types are not known here
+class PromptContext(gssapi.SecurityContext):  # type: ignore[misc]  # the library's types are not known here
     """A context that fails at once, instead of handing out the error's token first and failing at the next one."""
 
 
-_Context.__DEFER_STEP_ERRORS__ = False  # in the class itself its metaclass would overwrite it
+PromptContext.__DEFER_STEP_ERRORS__ = False  # in the class itself its metaclass would overwrite it
 
 
 class GssSecurity:
@@ -156,7 +156,7 @@ class Acceptors:
             return None  # no keytab, or nothing in it: a server without Kerberos
         if kind == AuthType.SPNEGO:
             raw.set_neg_mechs(credentials, [KRB5])
-        return GssSecurity(_Context(creds=credentials, usage="accept"), kind)
+        return GssSecurity(PromptContext(creds=credentials, usage="accept"), kind)
 
 
 def initiate(target: str, ccache: str, kind: AuthType = AuthType.SPNEGO, *, sealed: bool = True) -> GssSecurity:
@@ -174,5 +174,5 @@ def initiate(target: str, ccache: str, kind: AuthType = AuthType.SPNEGO, *, seal
         if not sealed:
             raw.set_cred_option(_NO_CI_FLAGS, credentials)
         name = gssapi.Name(target, gssapi.NameType.kerberos_principal)
-        context = _Context(name=name, creds=credentials, mech=mechanism, flags=flags, usage="initiate")
+        context = PromptContext(name=name, creds=credentials, mech=mechanism, flags=flags, usage="initiate")
     return GssSecurity(context, kind)
