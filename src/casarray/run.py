@@ -22,6 +22,7 @@ from casarray.adapters.config_reader import read_config
 from casarray.adapters.control import ControlServer
 from casarray.adapters.dns import resolve
 from casarray.adapters.kernel.addresses import HostAddresses
+from casarray.adapters.kernel.fast_path import FastPath
 from casarray.adapters.kernel.forwarder import KernelForwarder
 from casarray.adapters.kernel.guard import TableGuard
 from casarray.adapters.kernel.host import prepare_host, probe_host
@@ -304,10 +305,18 @@ class Gateway:
             raise
         service.accompany(self._janitor(service))
         if isinstance(service.forwarder, KernelForwarder):
+            await self._keep_fast_path(service, service.forwarder.fast_path)
             guard = TableGuard(service.forwarder, lambda: service.gatekeeper.nodes, service.put_right)
             service.accompany(guard.watch())
         log.info("array %s: serving %s", array.name, ", ".join(str(a) for a in array.addresses))
         return service
+
+    async def _keep_fast_path(self, service: ArrayService, fast_path: FastPath) -> None:
+        if self._config.gateway.fast_path:
+            service.fast_path = fast_path.status
+            service.accompany(fast_path.keep(lambda: service.array.addresses))
+        else:  # one of an earlier run would go on, and nobody would pause it
+            await asyncio.to_thread(fast_path.close, keep=False)
 
     def _array_service(self, plan: Plan) -> ArrayService:
         prober = DialProber(open_door=self._door)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from casarray.app.gatekeeper import Gatekeeper, Plan, Verdict
 from casarray.app.health import HealthWatch
+from casarray.app.operations import FastPathStatus
 from casarray.app.ports import Addresses, Clock, Forwarder, Mapper, Prober, ServerWish, Traffic
 from casarray.core.affinity.choose import choose, of_family
 from casarray.core.config import Array, HealthPolicy, ProbeKind, UnreadableMapper
@@ -64,6 +65,7 @@ class ArrayService:
         self.began = False  # the table is ours to make, and to take away if the start fails
         self.sample = Sample({}, {}, {})
         self.mapper: Mapper | None = None
+        self.fast_path: Callable[[], FastPathStatus] | None = None
         self.ready = False
         self.gatekeeper = Gatekeeper(plan, forwarder, clock, self._end_member)
         self.health = HealthWatch(prober, self._policy, clock, self._on_health)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from casarray.app.operations import ArrayStatus, DirectoryStatus, GroupStatus, MemberStatus, Status
+from casarray.app.operations import ArrayStatus, DirectoryStatus, FastPathStatus, GroupStatus, MemberStatus, Status
 from casarray.core.config import Wish
 
 #: What the RPC proxy counts, in `RpcHttpStatus.events`.
@@ -80,6 +80,15 @@ def _per_array(value: Callable[[ArrayStatus], float]) -> Callable[[Status], Iter
     def samples(status: Status) -> Iterator[Sample]:
         for array in status.arrays:
             yield (array.name,), value(array)
+
+    return samples
+
+
+def _fast_path(value: Callable[[FastPathStatus], float]) -> Callable[[Status], Iterator[Sample]]:
+    def samples(status: Status) -> Iterator[Sample]:
+        for array in status.arrays:
+            if array.fast_path is not None:
+                yield (array.name,), value(array.fast_path)
 
     return samples
 
@@ -239,6 +248,22 @@ METRICS: tuple[Metric, ...] = (
         ("array",),
         "Every member of some group looks down, and the last known good ones are kept in use.",
         _per_array(lambda array: float(array.panic)),
+    ),
+    Metric(
+        "casarray_fast_path_interfaces",
+        "gauge",
+        "interfaces",
+        ("array",),
+        "Interfaces between which standing connections go past netfilter; absent in userspace mode or if not wanted.",
+        _fast_path(lambda fast_path: float(len(fast_path.interfaces))),
+    ),
+    Metric(
+        "casarray_fast_path_packets_total",
+        "counter",
+        "packets",
+        ("array",),
+        "Packets that went past netfilter; begins anew with the gateway.",
+        _fast_path(lambda fast_path: float(fast_path.packets)),
     ),
     Metric(
         "casarray_pins",

@@ -78,6 +78,15 @@ class GroupStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FastPathStatus:
+    """Whether packets of standing connections go past netfilter."""
+
+    interfaces: tuple[str, ...] = ()  # between these they do
+    packets: int = 0  # so many did, since the programs were put there
+    reason: str = ""  # why they do not
+
+
+@dataclass(frozen=True, slots=True)
 class ArrayStatus:
     """One array."""
 
@@ -90,6 +99,7 @@ class ArrayStatus:
     groups: tuple[GroupStatus, ...] = ()
     mapper: Mapping[str, int] = field(default_factory=dict)  # event -> how often; the events are in app/counters.py
     panic: bool = False  # every member of some group looks down, and the last known good ones are kept in use
+    fast_path: FastPathStatus | None = None  # None: not in this mode, or not wanted
 
 
 @dataclass(frozen=True, slots=True)

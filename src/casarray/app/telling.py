@@ -41,6 +41,7 @@ def array_status(array: ArrayService, wall: float) -> ArrayStatus:
         groups=groups,
         mapper=array.mapper.counters() if array.mapper else {},
         panic=any(n.panic for n in array.gatekeeper.nodes.values()),
+        fast_path=array.fast_path() if array.fast_path else None,
     )
 
 

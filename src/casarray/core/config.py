@@ -70,6 +70,7 @@ class Gateway:
     mode: Mode = Mode.AUTO
     return_path: ReturnPath = ReturnPath.ROUTED
     source_addresses: tuple[Address, ...] = ()  # masquerade: the pool of source addresses
+    fast_path: bool = True  # kernel mode: packets of connections that stand go past netfilter
     interface: str = "auto"
     state: str = "/var/lib/casarray"
     control: str = "/run/casarray.sock"

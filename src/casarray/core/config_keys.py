@@ -52,6 +52,14 @@ GATEWAY = Table(
             '["10.12.0.240", "10.12.0.241"]',
         ),
         Key(
+            "fast_path",
+            read.read_boolean,
+            "In kernel mode: packets of connections that stand go past netfilter, through programs on the interfaces, "
+            "where the kernel can (Linux 5.11, no other programs there); `casarray status` says whether. Firewalls and "
+            "counters of this host then see the first packets of a connection and one each second.",
+            "false",
+        ),
+        Key(
             "interface",
             read.read_link,
             "Where the arrays' addresses are put when no interface has them, announced by ARP and ND. `auto` finds the "

@@ -15,11 +15,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from itertools import groupby
 
 from casarray.adapters.kernel import elements, nft_program, pins, readback, slots
 from casarray.adapters.kernel.conntrack import Conntrack
+from casarray.adapters.kernel.fast_path import FastPath
 from casarray.adapters.kernel.nfnetlink import Channel, Kind, Message, Refused, Watch, text
 from casarray.adapters.kernel.resets import Resets
 from casarray.adapters.kernel.shield import Shield
@@ -62,7 +64,8 @@ class KernelForwarder:
         self._array = array
         self._name = nft.table_name(array)
         self._conntrack = conntrack or Conntrack()
-        self._resets = resets or Resets(self._conntrack)
+        self.fast_path = FastPath(array)  # whoever wants it keeps it
+        self._resets = resets or Resets(self._conntrack, around=self.fast_path.paused)
         self._program = program
         self._pin_capacity = pin_capacity
         self._structure: Table | None = None
@@ -235,6 +238,7 @@ class KernelForwarder:
                 if not keep:
                     self._remove()
                 await to_its_end(self._shield.take_down)
+                await to_its_end(partial(self.fast_path.close, keep=keep))
             finally:
                 self._resetting.shutdown(wait=False)
                 self._hot.close()

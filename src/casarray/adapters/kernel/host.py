@@ -113,12 +113,12 @@ def probe_host(versions: Collection[int] = (4, 6), *, nft: str = "nft", proc: Pa
 def prepare_host(versions: Collection[int] = (4, 6), *, proc: Path = Path("/proc")) -> HostReport:
     """Set what forwarding of these IP versions needs, where it is not set; then each finding says how it is now."""
     findings = [
-        _set(proc / "sys", path, Need.REQUIRED, f"the kernel would forward no IPv{version} packet")
+        set_switch(proc / "sys", path, Need.REQUIRED, f"the kernel would forward no IPv{version} packet")
         for version, path in _FORWARDING.items()
         if version in versions
     ]
     lost = "connections would not survive the move to another gateway"
-    findings.append(_set(proc / "sys", "net/netfilter/nf_conntrack_tcp_loose", Need.ADVISED, lost))
+    findings.append(set_switch(proc / "sys", "net/netfilter/nf_conntrack_tcp_loose", Need.ADVISED, lost))
     return HostReport(tuple(findings))
 
 
@@ -197,8 +197,8 @@ def _refusal(nft: str, text: str) -> str:
     return f'this kernel refuses it ({said}); load its nf_tables modules, or use mode = "userspace"'
 
 
-def _set(root: Path, path: str, need: Need, otherwise: str) -> Finding:
-    """Have the switch at 1."""
+def set_switch(root: Path, path: str, need: Need, otherwise: str) -> Finding:
+    """Have the switch (``root`` is /proc/sys) at 1; ``otherwise`` is what happens if that cannot be."""
     name = path.replace("/", ".")
     file = root / path
     try:

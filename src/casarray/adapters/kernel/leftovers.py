@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from casarray.adapters.kernel import readback
+from casarray.adapters.kernel.fast_path import FastPath
 from casarray.adapters.kernel.lock import AddressLock
 from casarray.adapters.kernel.nfnetlink import Channel, Kind, Message, attributes, string, text
 from casarray.adapters.kernel.vip import ours, routes, withdraw
@@ -38,6 +39,7 @@ def sweep(once: Belongings, now: Belongings) -> list[str]:
             try:
                 with AddressLock([a for a in about.structure.addresses if a not in now.addresses]):
                     channel.commit(Message(Kind.DELTABLE, text(1, table)))
+                    FastPath(about.structure.array).close(keep=False)
             except Conflict:
                 continue
             said.append(f"the array {about.structure.array} is not configured any more: its forwarding table is gone")

@@ -29,6 +29,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from casarray.adapters.kernel import nft_program
 from casarray.adapters.kernel.conntrack import Conntrack, Half
@@ -102,12 +103,14 @@ class Resets:
         nft: str = "nft",
         per_second: int = 20_000,
         sleep: Callable[[float], None] = time.sleep,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """``per_second`` bounds the SYNs that leave."""
+        """``per_second`` bounds the SYNs that leave; ``around`` encloses each flush of the connection table."""
         self._conntrack = conntrack or Conntrack()
         self._nft = nft
         self._per_second = per_second
         self._sleep = sleep
+        self._around = around
         self._transaction = threading.Lock()
 
     def prepare(self) -> None:
@@ -132,13 +135,13 @@ class Resets:
             if member_too:
                 members.append(member)
         if not halves:
-            self._conntrack.flush(mark, mask)
+            self._flush(mark, mask)
             return 0
         count, rounds = len(halves), _rounds(halves)
         halves += members
         seconds = 5 + int(rounds * max(_ROUND_SECONDS, len(halves) / self._per_second))
         trouble = self._prime(halves[:_PRIMED], seconds, rules())
-        self._conntrack.flush(mark, mask)
+        self._flush(mark, mask)
         began = time.monotonic()
         self._send(halves[:_PRIMED])
         for first in range(_PRIMED, len(halves), _PRIMED):
@@ -153,6 +156,10 @@ class Resets:
         if trouble:
             raise trouble
         return count
+
+    def _flush(self, mark: int, mask: int) -> None:
+        with self._around():
+            self._conntrack.flush(mark, mask)
 
     def _prime(self, halves: Sequence[Half], seconds: int, before: str = "") -> CasarrayError | None:
         """What went wrong is no reason to stop: then the living members' TCP may do the resetting."""

@@ -11,6 +11,7 @@ from casarray.app.operations import (
     ArrayStatus,
     DirectoryStatus,
     Explanation,
+    FastPathStatus,
     GroupExplanation,
     GroupStatus,
     MemberStatus,
@@ -73,14 +74,24 @@ def directory_line(directory: DirectoryStatus) -> Text:
     return Text.assemble("directory ", (directory.store, "bold"), "  ", state, rest)
 
 
-def array_line(array: ArrayStatus) -> Text:
-    """An array in one line."""
+def array_lines(array: ArrayStatus) -> list[Text]:
+    """An array in one line, and in another whether it has a fast path."""
     if array.panic:
         ready = ("every server looks down; the last known good ones are kept in use", BAD)
     else:
         ready = ("ready", GOOD) if array.ready else ("NOT READY", BAD)
     where = f"  {array.fqdn} at {', '.join(array.addresses)}, site {array.site}  "
-    return Text.assemble((array.name, "bold"), where, ready)
+    lines = [Text.assemble((array.name, "bold"), where, ready)]
+    if array.fast_path is not None:
+        lines.append(_fast_path_line(array.fast_path))
+    return lines
+
+
+def _fast_path_line(fast_path: FastPathStatus) -> Text:
+    if fast_path.interfaces:
+        where = ", ".join(fast_path.interfaces)
+        return Text.assemble("fast path over ", (where, "bold"), f": {count(fast_path.packets)} packets")
+    return Text.assemble("fast path ", ("off", CAUTION), f": {fast_path.reason}")
 
 
 def group_line(group: GroupStatus) -> Text:
@@ -130,7 +141,7 @@ def _status(status: Status) -> Group:
     if status.directory is not None:
         parts.append(directory_line(status.directory))
     for array in status.arrays:
-        parts += [Text(), array_line(array)]
+        parts += [Text(), *array_lines(array)]
         for group in array.groups:
             parts.append(Padding(_group(group), (0, 0, 0, 2)))
         if any(array.mapper.values()):

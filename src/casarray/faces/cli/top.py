@@ -16,7 +16,7 @@ from casarray.core.records import to_json
 from casarray.faces.cli.options import AsJson, Control, duration
 from casarray.faces.cli.output import BAD, CAUTION, DIM, console, count, percent, show, table
 from casarray.faces.cli.status import (
-    array_line,
+    array_lines,
     gateway_line,
     group_line,
     reasons,
@@ -111,7 +111,7 @@ def frame(status: Status, new: Mapping[Key, float]) -> Group:
     """One look at everything."""
     parts: list[RenderableType] = [gateway_line(status)]
     for array in status.arrays:
-        parts += [Text(), array_line(array)]
+        parts += [Text(), *array_lines(array)]
         for group in array.groups:
             mine = {member: rate for (a, g, member), rate in new.items() if (a, g) == (array.name, group.name)}
             parts.append(Padding(_group(group, mine), (0, 0, 0, 2)))
