@@ -1,9 +1,12 @@
 """Watches every service of every server, and says what is known of them.
 
 One task for each target: probe, judge, wait. The wait is the policy's interval (a little less, so that hundreds of
-targets do not march in step), and ends at once when there is a reason to look: the tripwire broke, a forwarder could
+servers do not march in step), and ends at once when there is a reason to look: the tripwire broke, a forwarder could
 not connect, the last probe failed. So a killed process is noticed within milliseconds, and a hung one after at most
 ``interval + fall * timeout``.
+
+The services of one server are looked at together. It costs less: one timer wakes them all, and a prober may ask once
+what several of them have to ask.
 """
 
 import asyncio
@@ -46,6 +49,7 @@ class HealthWatch:
         self._clock = clock
         self._on_change = on_change
         self._watched: dict[Key, _Watched] = {}
+        self._rounds: dict[str, _Round] = {}  # by server: when its services are looked at again
         self._decided = asyncio.Event()  # set: every target has had a first result
         self._decided.set()
 
@@ -57,6 +61,8 @@ class HealthWatch:
             if target is None or not _same_place(target, watched.target):
                 watched.end()
                 del self._watched[key]
+        for server in self._rounds.keys() - {server for server, _service in wanted}:
+            self._rounds.pop(server).cancel()
         fresh = [t for key, t in wanted.items() if key not in self._watched]
         for key, watched in self._watched.items():
             if watched.target != wanted[key]:
@@ -91,6 +97,9 @@ class HealthWatch:
         """Stop looking."""
         tasks = [watched.end() for watched in self._watched.values()]
         self._watched.clear()
+        for round_ in self._rounds.values():
+            round_.cancel()
+        self._rounds.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._prober.close()
 
@@ -115,7 +124,7 @@ class HealthWatch:
             self._start(watched, self._policy(watched.target).interval)
 
     async def _keep_looking(self, watched: "_Watched", delay: float) -> None:
-        await watched.rest(delay)
+        await watched.pause(delay)
         # The first regular wait is any part of the interval, so that all targets together keep us evenly busy.
         slack = 1.0
         while True:
@@ -127,9 +136,20 @@ class HealthWatch:
             # Whatever the hurry, the next probe starts no sooner than this, so that no flood of suspicion becomes one
             # of probes; and two failures within a blink are one event.
             soonest = started + min(RETRY_SECONDS, policy.interval / 2)
-            regular = max(soonest, started + policy.interval * (1 - slack * random()))
-            slack = slack if hurry else JITTER
-            await watched.rest((soonest if hurry else regular) - now, soonest - now)
+            if hurry:
+                await watched.pause(soonest - now, soonest - now)
+                continue
+            due = self._round(watched.target.server, soonest, started + policy.interval, policy.interval * slack)
+            slack = JITTER
+            await watched.rest(due.wait(), soonest - now)
+
+    def _round(self, server: str, soonest: float, latest: float, slack: float) -> "_Round":
+        """The server's next round, within these limits; if there is none, a new one any part of ``slack`` early."""
+        found = self._rounds.get(server)
+        if found is None or found.over or not soonest <= found.at <= latest:
+            at = max(soonest, latest - slack * random())
+            found = self._rounds[server] = _Round(at, at - self._clock.monotonic())
+        return found
 
     async def _look(self, watched: "_Watched", policy: HealthPolicy, started: float) -> bool:
         """Probe and judge. Whether to look again soon: it fails, or the tripwire can be held now."""
@@ -195,17 +215,25 @@ class _Watched:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
-    async def rest(self, seconds: float, at_least: float = 0.0) -> None:
+    async def pause(self, seconds: float, at_least: float = 0.0) -> None:
         """Wait so long, or, when there is a reason to look, ``at_least`` so long."""
-        if not self.asked and seconds > 0:
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        timer = loop.call_later(seconds, _ring, over)
+        try:
+            await self.rest(over, at_least)
+        finally:
+            timer.cancel()
+
+    async def rest(self, over: "asyncio.Future[None]", at_least: float = 0.0) -> None:
+        """Wait until it is over, or, when there is a reason to look, ``at_least`` so many seconds."""
+        if not self.asked:
             loop = asyncio.get_running_loop()
-            self._waiting = waiting = loop.create_future()
-            timer = loop.call_later(seconds, _ring, waiting)
             before = loop.time()
+            self._waiting = over
             try:
-                await waiting
+                await over
             finally:
-                timer.cancel()
                 self._waiting = None
             at_least -= loop.time() - before
         if self.asked and not self.urgent and at_least > 0:
@@ -219,6 +247,34 @@ class _Watched:
         assert self.task is not None
         self.task.cancel()
         return self.task
+
+
+class _Round:
+    """The moment when the services of one server are looked at next, and those that wait for it."""
+
+    __slots__ = ("_timer", "_waiting", "at", "over")
+
+    def __init__(self, at: float, seconds: float) -> None:
+        """``at`` on the clock is so many seconds from now."""
+        self.at = at
+        self.over = False
+        self._waiting: list[asyncio.Future[None]] = []
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
+
+    def wait(self) -> "asyncio.Future[None]":
+        """Done when it is time, unless somebody does so before."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        return waiting
+
+    def cancel(self) -> None:
+        """It does not take place."""
+        self._timer.cancel()
+
+    def _begin(self) -> None:
+        self.over = True
+        for waiting in self._waiting:
+            _ring(waiting)
 
 
 def _ring(waiting: "asyncio.Future[None]") -> None:

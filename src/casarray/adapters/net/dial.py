@@ -13,10 +13,12 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from casarray.adapters.net.consulting import Consultations
 from casarray.core.config import ProbeKind
 from casarray.core.forwarding.table import Address
 from casarray.core.health.conversation import Answer, Ask, Dial, Encrypt, Failure, Step, Steps, Talk
 from casarray.core.health.probes import Target, conversation
+from casarray.core.health.rpc import inquiry, settled
 
 CHUNK = 16 * 1024
 #: A timer that rings so late shows that this process was not looking: the server gets that time back.
@@ -82,6 +84,7 @@ class DialProber:
         self._sources = {version: str(address) for version, address in (sources or {}).items()}
         self._context = context
         self._tripwires: set[_Tripwire] = set()
+        self._consultations = Consultations(lambda talk, address, deadline: _Exchange(self, talk, address, deadline))
 
     async def probe(
         self, target: Target, seconds: float, trip: Callable[[], None] | None = None
@@ -93,15 +96,11 @@ class DialProber:
         for at, address in enumerate(target.addresses):
             name = target.server if len(target.addresses) == 1 else f"{target.server} ({address})"
             keep = trip is not None and at == len(target.addresses) - 1
-            steps: Steps | Answer
-            if target.service.probe is ProbeKind.KERBEROS:
-                keep, steps = False, await self._with_ticket(target, seconds)
-            else:
-                steps = conversation(target, keep=keep)
+            steps = await self._steps(target, name, address, deadline, keep=keep)
             if isinstance(steps, Answer):
                 return steps, None
-            talk = Talk(name, steps)
-            exchange = _Exchange(self, talk, address, deadline)
+            keep = keep and target.service.probe is not ProbeKind.KERBEROS
+            exchange = _Exchange(self, Talk(name, steps), address, deadline)
             try:
                 answer = await exchange.answer
                 kept = exchange.take_socket() if keep and answer.up else None
@@ -112,6 +111,20 @@ class DialProber:
         if kept is None or trip is None:
             return answer, None
         return answer, _Tripwire(loop, kept, trip, self._tripwires)
+
+    async def _steps(
+        self, target: Target, name: str, address: Address, deadline: float, *, keep: bool
+    ) -> Steps | Answer:
+        """The conversation for this target at this address; or what came of what had to go before."""
+        service = target.service
+        if service.probe is ProbeKind.KERBEROS:
+            return await self._with_ticket(target, deadline - asyncio.get_running_loop().time())
+        # A tripwire at an endpoint mapper is the connection that it was asked on, so that one is not shared.
+        shared = service.probe is ProbeKind.RPC and not (keep and service.mapper)
+        if not shared or (asked := inquiry(service, target.mapper_port)) is None:
+            return conversation(target, keep=keep)
+        said = await self._consultations.ask(name, address, asked, deadline)
+        return said if isinstance(said, Answer) else settled(service, asked, said)
 
     async def _with_ticket(self, target: Target, seconds: float) -> Steps | Answer:
         if not self._opened:
