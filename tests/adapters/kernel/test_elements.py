@@ -94,16 +94,20 @@ def test_columns_of_elements_of_different_forms_leave_none_out() -> None:
     assert elements.count(said) == 3
 
 
-@given(st.integers(0, 40), st.sampled_from([4, 16]))
-def test_pins_by_columns_are_the_same_bytes_as_pins_one_by_one(number: int, size: int) -> None:
+@pytest.mark.parametrize(("valued", "timed"), [(True, True), (True, False), (False, False)])
+@given(number=st.integers(0, 40), size=st.sampled_from([4, 16]))
+def test_elements_by_columns_are_the_same_bytes_as_elements_one_by_one(
+    valued: bool, timed: bool, number: int, size: int
+) -> None:
     random = np.random.default_rng(number)
     keys = random.integers(0, 256, (number, size), np.uint8)
     members = random.integers(1, 4096, number).astype(np.uint32)
     seconds = random.integers(1, 100_000, number).astype(np.uint32)
     expected = b"".join(
-        elements.element(k.tobytes(), int(m), seconds=int(s)) for k, m, s in zip(keys, members, seconds, strict=True)
+        elements.element(k.tobytes(), int(m) if valued else None, seconds=int(s) if timed else None)
+        for k, m, s in zip(keys, members, seconds, strict=True)
     )
-    assert elements.pins(keys, members, seconds) == expected
+    assert elements.rows(keys, members if valued else None, seconds if timed else None) == expected
 
 
 @given(st.binary(max_size=200))

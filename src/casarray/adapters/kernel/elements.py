@@ -150,16 +150,20 @@ def count(answer: bytes) -> int:
     return sum(1 for _ in attributes(listed))
 
 
-def pins(keys: NDArray[np.uint8], values: NDArray[np.uint32], seconds: NDArray[np.uint32]) -> bytes:
+def rows(
+    keys: NDArray[np.uint8], values: NDArray[np.uint32] | None = None, seconds: NDArray[np.uint32] | None = None
+) -> bytes:
     """What `b"".join(element(key, value, seconds=...))` would be, made by columns."""
-    pattern = element(bytes(keys.shape[1]), 0, seconds=1)
+    pattern = element(bytes(keys.shape[1]), None if values is None else 0, seconds=None if seconds is None else 1)
     layout = _Layout.of(pattern)
-    rows = np.tile(np.frombuffer(pattern, np.uint8), (len(keys), 1))
-    rows[:, layout.key : layout.key + keys.shape[1]] = keys
-    rows[:, layout.value : layout.value + 4] = values.astype("=u4").reshape(-1, 1).view(np.uint8)
-    milliseconds = np.maximum(seconds.astype(np.uint64) * 1000, 1)
-    rows[:, layout.timeout : layout.timeout + 8] = milliseconds.astype(">u8").reshape(-1, 1).view(np.uint8)
-    return rows.tobytes()
+    made = np.tile(np.frombuffer(pattern, np.uint8), (len(keys), 1))
+    made[:, layout.key : layout.key + keys.shape[1]] = keys
+    if values is not None:
+        made[:, layout.value : layout.value + 4] = values.astype("=u4").reshape(-1, 1).view(np.uint8)
+    if seconds is not None:
+        milliseconds = np.maximum(seconds.astype(np.uint64) * 1000, 1)
+        made[:, layout.timeout : layout.timeout + 8] = milliseconds.astype(">u8").reshape(-1, 1).view(np.uint8)
+    return made.tobytes()
 
 
 def pieces(elements: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -105,7 +105,7 @@ def restored(channel: Channel, table: str, group: str, data: bytes) -> int:
         at += number * 4
         for start in range(0, number, elements.ELEMENTS_AT_ONCE):
             piece = slice(start, start + elements.ELEMENTS_AT_ONCE)
-            rows = elements.pins(keys[piece], members[piece].astype(np.uint32), seconds[piece])
+            rows = elements.rows(keys[piece], members[piece].astype(np.uint32), seconds[piece])
             put += _put(channel, table, nft.pin_map(group, version), rows, len(rows) // len(keys[piece]))
     return put
 
@@ -150,7 +150,7 @@ def of_connections(channel: Channel, table: str, group: Group, living: Living) -
             for piece in elements.pieces(packed):
                 keys = np.frombuffer(b"".join(piece), np.uint8).reshape(-1, size)
                 members = np.full(len(piece), member, np.uint32)
-                rows = elements.pins(keys, members, np.full(len(piece), group.affinity_seconds, np.uint32))
+                rows = elements.rows(keys, members, np.full(len(piece), group.affinity_seconds, np.uint32))
                 put += _put(channel, table, nft.pin_map(group.name, version), rows, len(rows) // len(piece))
     return put
 

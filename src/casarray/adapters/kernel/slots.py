@@ -1,8 +1,9 @@
 """The slots of a group in the kernel: read, filled, cut."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from casarray.adapters.kernel import elements, readback
 from casarray.adapters.kernel.nfnetlink import Channel
@@ -52,16 +53,18 @@ class Filler:
         held = self._read(map_)
         for piece in elements.pieces([(n, m) for n, m in wanted if held.get(n, 0) != m]):
             # A value cannot be changed in place; in one transaction, no packet sees the slot empty.
-            gone = [elements.element(_key(n)) for n, _ in piece if n in held]
-            new = [elements.element(_key(n), m) for n, m in piece if m]
-            messages = [elements.delete(self._table, map_, gone)] if gone else []
-            messages += [elements.add(self._table, map_, new)] if new else []
+            gone = [n for n, _ in piece if n in held]
+            new = {n: m for n, m in piece if m}
+            messages = [elements.delete(self._table, map_, [elements.rows(_keys(gone))])] if gone else []
+            if new:
+                members = np.array([*new.values()], np.uint32)
+                messages.append(elements.add(self._table, map_, [elements.rows(_keys([*new]), members)]))
             self._channel.commit(*messages)
-            for number, member in piece:
-                held.pop(number, None)
-                if member:
-                    held[number] = member
+            for number in gone:
+                del held[number]
+            held.update(new)
 
 
-def _key(number: int) -> bytes:
-    return elements.classid_key(nft.SLOT_OFFSET + number)
+def _keys(numbers: Sequence[int]) -> NDArray[np.uint8]:
+    """The numbers as `elements.classid_key` has them."""
+    return (np.array(numbers, "=u4") + np.uint32(nft.SLOT_OFFSET)).view(np.uint8).reshape(-1, 4)
