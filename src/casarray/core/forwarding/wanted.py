@@ -7,7 +7,7 @@ leave, which cannot wait), `wanted_table` fills the slots of those who take new 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from casarray.core.affinity.ring import fill
+from casarray.core.affinity.ring import Slots, fill
 from casarray.core.config import Array, Gateway, Panic, ReturnPath, Server, Service, Wish
 from casarray.core.forwarding.table import Group, Member, Table
 
@@ -73,10 +73,13 @@ def wanted_table(
     mapper = mapper_service(array)
     weights = {member_ids[s.name]: float(s.weight) for s in servers}
     groups = []
+    filled: dict[Nodes, Slots] = {}  # often all groups have the same nodes
     for name, services in group_services(array).items():
         who = nodes_by_group[name]
-        takes = {i: weights[i] * share for i, share in who.shares.items() if weights.get(i)}
-        slots = fill(seed, weights, takes, array.slots)
+        if who not in filled:
+            takes = {i: weights[i] * share for i, share in who.shares.items() if weights.get(i)}
+            filled[who] = fill(seed, weights, takes, array.slots)
+        slots = filled[who]
         ports = {s.port for s in services if s.port is not None and not s.mapper}
         groups.append(
             Group(
