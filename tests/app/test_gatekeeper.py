@@ -14,7 +14,7 @@ from casarray.app.gatekeeper import Gatekeeper, Plan, Verdict
 from casarray.app.ports import ServerWish
 from casarray.core.config import Array, Gateway, HealthPolicy, Panic, Server, Service, Wish
 from casarray.core.errors import Unavailable
-from casarray.core.forwarding.diff import Admit, Change, Expel, FillSlots, Structure
+from casarray.core.forwarding.diff import Admit, Change, Expel, FillSlots, Remove, Structure
 from casarray.core.forwarding.table import Table
 from casarray.core.forwarding.wanted import wanted_table
 
@@ -126,6 +126,53 @@ async def test_a_member_that_returns_is_admitted_before_slots_are_worked_out(
     assert admitted_at_work[0]
     assert site.forwarder.applied.count(Admit("rpc", 2)) == 1
     assert "cas2" in site.owners().values()
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of groups each time that a table is worked out from now on."""
+    worked_out: list[int] = []
+
+    def observed(*positional: Any, **named: Any) -> Table:
+        worked_out.append(len(named["nodes_by_group"]))
+        return wanted_table(*positional, **named)
+
+    monkeypatch.setattr(gatekeeper, "wanted_table", observed)
+    return worked_out
+
+
+@pytest.mark.parametrize(("lost", "times"), [((), 1), ((2,), 2)])
+async def test_what_was_foreseen_is_put_in_force_only_if_it_came_true(
+    lost: tuple[int, ...], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it, worked_out = Site(plan()), counted(monkeypatch)
+    it.keeper.wish({"cas3": ServerWish(Wish.OUT)})
+    await it.keeper.foresee()
+    it.judge(UP, 1, 2, 3)
+    it.judge(DOWN, *lost)
+    await it.keeper.start()
+    assert set(it.owners().values()) == {"cas1", "cas2"} - {f"cas{n}" for n in lost}
+    assert worked_out == [2] * times
+    await it.keeper.close(keep=True)
+
+
+async def test_what_was_foreseen_for_another_plan_is_forgotten() -> None:
+    it = Site(plan(2))
+    await it.keeper.foresee()
+    it.keeper.replan(plan(3))
+    it.judge(UP, 1, 2, 3)
+    await it.keeper.start()
+    assert set(it.owners().values()) == {"cas1", "cas2", "cas3"}
+    await it.keeper.close(keep=True)
+
+
+async def test_a_table_that_somebody_took_away_comes_back_without_working_it_out_anew(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, worked_out = site.owners(), counted(monkeypatch)
+    await site.forwarder.apply([Remove("CAS")])
+    await site.keeper.put_right()
+    assert site.owners() == before
+    assert worked_out == []
 
 
 async def test_a_server_with_a_new_address_is_admitted_only_with_its_rules(site: Site) -> None:

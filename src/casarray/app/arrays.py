@@ -92,15 +92,8 @@ class ArrayService:
         """
         if self._addresses is not None:
             self._addresses.hold(self.array.addresses)
-        self.adopted = await self.gatekeeper.adopt()
-        self.began = not self.adopted
         self.gatekeeper.wish(wishes)
-        self.health.watch(targets(self.plan))
-        if self.adopted:
-            # What the gateway before us left is as good as our first look, and clients are already using it.
-            log.info("array %s: the table in the kernel is adopted", self.array.name)
-        else:
-            await self.health.wait_first(self.array.health.timeout + FIRST_LOOK_SECONDS)
+        await asyncio.gather(self._look_first(), self.gatekeeper.foresee())
         self._judge_all()
         await self.gatekeeper.start()
         self.mapper = make_mapper(self)
@@ -109,6 +102,17 @@ class ArrayService:
             await self._addresses.bring(self.array.addresses)
         self.ready = True
         self._judge_all()  # what the probes said meanwhile
+
+    async def _look_first(self) -> None:
+        """Learn what is in force and, if nothing is, how the members are."""
+        self.adopted = await self.gatekeeper.adopt()
+        self.began = not self.adopted
+        self.health.watch(targets(self.plan))
+        if self.adopted:
+            # What the gateway before us left is as good as our first look, and clients are already using it.
+            log.info("array %s: the table in the kernel is adopted", self.array.name)
+        else:
+            await self.health.wait_first(self.array.health.timeout + FIRST_LOOK_SECONDS)
 
     async def prepare(self, plan: Plan) -> None:
         """Do of a new plan what can be refused. Raises why, and then nothing has changed; `revert` takes it back."""

@@ -85,6 +85,7 @@ class Gatekeeper:
         self._distrust = False
         self._due_since: float | None = None
         self._decided_at = 0.0  # wall clock: when the nodes were last decided
+        self._worked_out: tuple[Plan, Mapping[str, Nodes], Table] | None = None  # the last wanted table, and for what
         # After a panic: who was kept in it stays usable till then (monotonic), well or not.
         self._reprieved: dict[str, tuple[float, frozenset[int]]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
@@ -100,6 +101,12 @@ class Gatekeeper:
             for member_id in group.nodes:
                 self._verdicts[member_id, group.name] = Verdict(True, reason="as the gateway before left it")
         return True
+
+    async def foresee(self) -> None:
+        """Work out the table of the most likely case, all members well, while nobody knows yet how they are."""
+        conditions = {i: Condition(True, self.effective_wish(s.name).wish) for i, s in self.plan.members.items()}
+        all_well = nodes(conditions, frozenset(), self.plan.array.panic)
+        await self._work_out(self.plan, dict.fromkeys(group_services(self.plan.array), all_well))
 
     async def start(self) -> None:
         """Put the wanted table in force and keep it so. Raises what the forwarder raises when it cannot be done."""
@@ -302,19 +309,27 @@ class Gatekeeper:
         self._expelled.clear()
         # Before the slots are worked out: clients that are still pinned to them need not wait for that.
         await self._admit(self._joining(wanted_nodes))
+        wanted = await self._work_out(plan, wanted_nodes)
+        await self._apply(diff(without(wanted, self._expelled), self.table))
+        self.table = without(wanted, self._expelled)
+
+    async def _work_out(self, plan: Plan, wanted: Mapping[str, Nodes]) -> Table:
+        """The whole table for these nodes; at once if it is the last one's again, as when somebody flushed it."""
+        if (known := self._worked_out) is not None and known[0] is plan and known[1] == wanted:
+            return known[2]
         # The slots are arithmetic over some ten thousand numbers: not on the loop that answers clients.
-        wanted = await asyncio.to_thread(
+        table = await asyncio.to_thread(
             wanted_table,
             plan.array,
             plan.gateway,
             plan.servers,
             member_ids=plan.member_ids,
             group_ids=plan.group_ids,
-            nodes_by_group=wanted_nodes,
+            nodes_by_group=wanted,
             seed=plan.seed,
         )
-        await self._apply(diff(without(wanted, self._expelled), self.table))
-        self.table = without(wanted, self._expelled)
+        self._worked_out = plan, wanted, table
+        return table
 
     def _leaving(self, wanted: Mapping[str, Nodes]) -> list[Expel]:
         if self.table is None:
