@@ -20,7 +20,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def create_map(name: str, shape: MapShape) -> int:
     """A file descriptor. `Denied` without CAP_BPF, `Unavailable` where the kernel has no such map."""
-    attributes = struct.pack("=IIIIIII16s", shape.kind, shape.key, shape.value, shape.entries, 0, 0, 0, name.encode())
+    attributes = struct.pack("=IIIIIII16s", shape.kind, shape.key, shape.value, shape.entries, 0, 0, 0, _name(name))
     return _descriptor(_MAP_CREATE, attributes, f"no map for {name}")
 
 
@@ -31,7 +31,7 @@ def load(name: str, code: bytes) -> int:
     def attributes(log: int, size: int) -> bytes:
         return struct.pack(
             "=IIQQIIQII16s", _SCHED_CLS, len(code) // 8, ctypes.addressof(octets), ctypes.addressof(licence),
-            1 if size else 0, size, log, 0, 0, name.encode(),
+            1 if size else 0, size, log, 0, 0, _name(name),
         )  # fmt: skip
 
     try:
@@ -42,6 +42,11 @@ def load(name: str, code: bytes) -> int:
             os.close(_descriptor(_PROGRAM_LOAD, attributes(ctypes.addressof(log), _LOG_OCTETS), ""))
         said = log.value.decode(errors="replace").strip().splitlines()
         raise Unavailable(f"{refusal}: {' / '.join(said[-3:])}") from None
+
+
+def _name(name: str) -> bytes:
+    """What bpftool shows: letters, digits, dots and underscores, at most 15."""
+    return name.encode()[:15]
 
 
 def put(descriptor: int, key: bytes, value: bytes) -> None:
@@ -60,6 +65,11 @@ def discard(descriptor: int, key: bytes) -> None:
     """Take an entry away; none there is no error."""
     with suppress(FileNotFoundError):
         _entry(_MAP_DELETE, descriptor, key, None)
+
+
+def _name(name: str) -> bytes:
+    """As much of it as the kernel takes: 16 octets (BPF_OBJ_NAME_LEN) with a zero at the end."""
+    return name.encode()[:15]
 
 
 def _entry(command: int, descriptor: int, key: bytes, value: "ctypes.Array[ctypes.c_char] | None") -> None:
