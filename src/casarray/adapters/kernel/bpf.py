@@ -81,9 +81,9 @@ def _entry(command: int, descriptor: int, key: bytes, value: "ctypes.Array[ctype
 def _descriptor(command: int, attributes: bytes, otherwise: str) -> int:
     try:
         return _call(command, attributes)
-    except PermissionError as error:
-        raise Denied(f"{otherwise}: CAP_BPF and CAP_NET_ADMIN are needed") from error
     except OSError as error:
+        if error.errno == errno.EPERM:  # EACCES, of the same class, is what the verifier says to most wrong programs
+            raise Denied(f"{otherwise}: CAP_BPF and CAP_NET_ADMIN are needed") from error
         raise Unavailable(f"{otherwise} ({error.strerror})") from error
 
 
