@@ -51,7 +51,10 @@ def _name(name: str) -> bytes:
 
 def put(descriptor: int, key: bytes, value: bytes) -> None:
     """One entry of a map. `Unavailable` when it is full."""
-    _entry(_MAP_UPDATE, descriptor, key, ctypes.create_string_buffer(value, len(value)))
+    try:
+        _entry(_MAP_UPDATE, descriptor, key, ctypes.create_string_buffer(value, len(value)))
+    except OSError as error:
+        raise Unavailable(f"a map of the kernel's takes no more ({error.strerror})") from error
 
 
 def get(descriptor: int, key: bytes, size: int) -> bytes:
