@@ -70,11 +70,6 @@ def discard(descriptor: int, key: bytes) -> None:
         _entry(_MAP_DELETE, descriptor, key, None)
 
 
-def _name(name: str) -> bytes:
-    """As much of it as the kernel takes: 16 octets (BPF_OBJ_NAME_LEN) with a zero at the end."""
-    return name.encode()[:15]
-
-
 def _entry(command: int, descriptor: int, key: bytes, value: "ctypes.Array[ctypes.c_char] | None") -> None:
     octets = ctypes.create_string_buffer(key, len(key))
     at = ctypes.addressof(value) if value is not None else 0
