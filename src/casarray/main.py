@@ -4,6 +4,7 @@ A gateway is started without the command line: its libraries cost a quarter of a
 for as long as it lives.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run one command; leaves by SystemExit with its exit code."""
     if (gateway := _plainly_run(sys.argv[1:])) is not None:
-        sys.exit(_serve(*gateway))
+        sys.exit(serve(*gateway))
     if sys.argv[1:2] == ["agent"] and (agent := _plainly_run(sys.argv[2:])) is not None:
         sys.exit(_run_agent(*agent))
     if sys.argv[1:2] == ["referral"] and (referral := _plainly_run(sys.argv[2:])) is not None:
@@ -85,7 +86,9 @@ def _plainly_run(arguments: Sequence[str]) -> tuple[str, bool] | None:
     return None
 
 
-def _serve(path: str, as_json: bool) -> int:
+def serve(path: str, as_json: bool) -> int:
+    """Be the gateway of this configuration until told to stop; its exit code."""
+    gc.disable()  # whatever is made until it is ready stays: looking through it for garbage again and again is in vain
     from casarray.run import run  # noqa: PLC0415 - loads the whole gateway
 
     return run(path, as_json=as_json)

@@ -152,9 +152,7 @@ class Gateway:
                 self._spawn(self._keep_alive(service))
                 print("ready", flush=True)
                 self._notifier.ready(f"{len(service.arrays)} arrays, {self._mode} mode")
-                # What lives until the end need not be looked at by every collection on the way.
-                gc.collect()
-                gc.freeze()
+                settle()
                 await self._stop.wait()
             self._notifier.stopping()
         finally:
@@ -387,6 +385,13 @@ class Gateway:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def settle() -> None:
+    """Have the garbage collector at work, off since `casarray.main.serve`, and pass over what lives until the end."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def resident_bytes() -> int:

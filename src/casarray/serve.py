@@ -5,7 +5,7 @@ They are some 20 MB that a gateway would otherwise carry for as long as it lives
 
 import sys
 
-from casarray.run import run
+from casarray.main import serve
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1], as_json="--json" in sys.argv[2:]))
+    sys.exit(serve(sys.argv[1], as_json="--json" in sys.argv[2:]))
