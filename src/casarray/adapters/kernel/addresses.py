@@ -40,9 +40,9 @@ class HostAddresses:
         self._locks |= fresh
 
     async def bring(self, addresses: Iterable[Address]) -> None:
-        if self._interface is None:
-            return
         fresh = [address for address in addresses if address not in self._placed]
+        if self._interface is None or not fresh:
+            return
         missing = await asyncio.to_thread(_forwarding, {address.version for address in fresh})
         if missing:
             raise Unavailable(" ".join(missing))
