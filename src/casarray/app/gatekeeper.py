@@ -309,9 +309,10 @@ class Gatekeeper:
         self._expelled.clear()
         # Before the slots are worked out: clients that are still pinned to them need not wait for that.
         await self._admit(self._joining(wanted_nodes))
-        wanted = await self._work_out(plan, wanted_nodes)
-        await self._apply(diff(without(wanted, self._expelled), self.table))
-        self.table = without(wanted, self._expelled)
+        wanted = without(await self._work_out(plan, wanted_nodes), self._expelled)
+        if wanted is not self.table:  # looking for what differs takes milliseconds
+            await self._apply(diff(wanted, self.table))
+            self.table = without(wanted, self._expelled)
 
     async def _work_out(self, plan: Plan, wanted: Mapping[str, Nodes]) -> Table:
         """The whole table for these nodes; at once if it is the last one's again, as when somebody flushed it."""
