@@ -1,7 +1,7 @@
 """Performs health conversations over real sockets.
 
-Hundreds of services are probed every second, so this is written on non-blocking sockets and the loop's readiness
-callbacks: no task, stream or transport for each connection. One `_Exchange` carries one `Talk` to its answer, and
+Hundreds of services are probed every second, so this is written on non-blocking sockets and readiness callbacks: no
+task, stream or transport for each connection. One `_Exchange` carries one `Talk` to its answer, and
 closes its socket on every way out, unless the connection goes on as a tripwire.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from casarray.adapters.net.consulting import Consultations
+from casarray.adapters.net.readiness import BROKEN, READ, WRITE, Readiness
 from casarray.core.config import ProbeKind
 from casarray.core.forwarding.table import Address
 from casarray.core.health.conversation import Answer, Ask, Dial, Encrypt, Failure, Step, Steps, Talk
@@ -84,6 +85,7 @@ class DialProber:
         self._sources = {version: str(address) for version, address in (sources or {}).items()}
         self._context = context
         self._tripwires: set[_Tripwire] = set()
+        self._readiness: Readiness | None = None
         self._consultations = Consultations(lambda talk, address, deadline: _Exchange(self, talk, address, deadline))
 
     async def probe(
@@ -132,15 +134,25 @@ class DialProber:
         return conversation(target) if self._door is None else await self._door.steps(target, seconds)
 
     def close(self) -> None:
-        """Cut the tripwires that are still held, and let go of the tickets."""
+        """Cut the tripwires that are still held, and let go of the tickets and of what else is open."""
         for tripwire in tuple(self._tripwires):
             tripwire.cut()
+        if self._readiness is not None:
+            self._readiness.close()
+            self._readiness = None
         if self._door is not None:
             self._door.close()
 
     def source(self, version: int) -> str | None:
         """The address to probe from, for this IP version."""
         return self._sources.get(version)
+
+    @property
+    def readiness(self) -> Readiness:
+        """Of the sockets on the running loop."""
+        if self._readiness is None:
+            self._readiness = Readiness(asyncio.get_running_loop())
+        return self._readiness
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -154,15 +166,16 @@ class _Exchange:
     """One talk under way with one address. ``answer`` is a future of how it ends."""
 
     __slots__ = (
-        "_address", "_deadline", "_extended", "_loop", "_out", "_prober", "_reading", "_socket", "_step", "_talk",
-        "_timer", "_tls", "_writing", "answer",
+        "_address", "_deadline", "_extended", "_loop", "_out", "_prober", "_socket", "_step", "_talk", "_timer", "_tls",
+        "_waiting", "answer",
     )  # fmt: skip
 
     def __init__(self, prober: DialProber, talk: Talk, address: Address, deadline: float) -> None:
         self._prober, self._talk, self._address, self._deadline = prober, talk, address, deadline
         self._loop = loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
-        self._reading = self._writing = self._extended = False
+        self._extended = False
+        self._waiting = 0  # what for, as `Readiness` knows it
         self._out = b""
         self._tls: _Tls | None = None
         self._step: Step | Answer
@@ -207,8 +220,7 @@ class _Exchange:
             except OSError as error:
                 step = self._failed(error)
         self._timer.cancel()
-        if self._socket is not None:
-            self._watch(self._socket, reading=False, writing=False)
+        self._wait(0)
         if not self.answer.done():
             self.answer.set_result(step)
 
@@ -242,35 +254,37 @@ class _Exchange:
         code = sock.connect_ex((str(self._address), port))
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, os.strerror(code))
-        self._watch(sock, reading=False, writing=True)
+        self._wait(WRITE)
 
     def _hang_up(self) -> None:
-        sock, self._socket, self._tls, self._out = self._socket, None, None, b""
-        if sock is not None:
-            self._watch(sock, reading=False, writing=False)
+        if (sock := self._socket) is not None:
+            self._wait(0)
             sock.close()
+        self._socket, self._tls, self._out = None, None, b""
 
-    def _watch(self, sock: socket.socket, *, reading: bool, writing: bool) -> None:
-        """Tell the loop what we wait for, and only when that is another thing than before: each is a system call.
-
-        By number, as loops make a text of the socket on their way when given the socket itself.
-        """
-        if writing != self._writing:
-            self._writing = writing
-            if writing:
-                self._loop.add_writer(sock.fileno(), self._writable)
-            else:
-                self._loop.remove_writer(sock.fileno())
-        if reading != self._reading:
-            self._reading = reading
-            if reading:
-                self._loop.add_reader(sock.fileno(), self._readable)
-            else:
-                self._loop.remove_reader(sock.fileno())
+    def _wait(self, what: int) -> None:
+        """Wait for this from now on; 0 for nothing."""
+        before, self._waiting = self._waiting, what
+        if what == before:
+            return
+        assert self._socket is not None
+        descriptor, readiness = self._socket.fileno(), self._prober.readiness
+        if not before:
+            readiness.watch(descriptor, what, self._ready)
+        elif what:
+            readiness.change(descriptor, what)
+        else:
+            readiness.forget(descriptor)
 
     def _arm(self) -> None:
-        assert self._socket is not None
-        self._watch(self._socket, reading=True, writing=bool(self._out))
+        self._wait(READ | WRITE if self._out else READ)
+
+    def _ready(self, what: int) -> None:
+        """One of the two; if both, it is called again."""
+        if self._waiting & WRITE and what & (WRITE | BROKEN):
+            self._writable()
+        else:
+            self._readable()
 
     def _writable(self) -> None:
         sock = self._socket
@@ -282,7 +296,6 @@ class _Exchange:
                 if self._address.is_loopback and sock.getsockname()[:2] == (str(self._address), self._step.port):
                     # Nobody listens, and the kernel chose the very port we dial as our own: TCP then meets itself.
                     raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-                self._watch(sock, reading=False, writing=False)
                 step = self._talk.go_on(b"")
             else:
                 self._flush(b"")
