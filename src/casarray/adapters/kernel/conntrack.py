@@ -34,13 +34,16 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP_INTERRUPTED, _DUMP = 0x001, 0x004, 0x010, 0x300
 
 _CT_NEW, _CT_GET, _CT_DELETE = 0x100, 0x101, 0x102  # subsystem 1, messages 0 to 2
-_CTA_ORIGINAL, _CTA_REPLY, _CTA_PROTOINFO, _CTA_MARK, _CTA_MARK_MASK = 1, 2, 4, 8, 21
+_CTA_ORIGINAL, _CTA_REPLY, _CTA_PROTOINFO, _CTA_TIMEOUT, _CTA_MARK, _CTA_MARK_MASK = 1, 2, 4, 7, 8, 21
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _IP4_SOURCE, _IP4_DESTINATION, _IP6_SOURCE, _IP6_DESTINATION = 1, 2, 3, 4
 _PROTO_NUMBER, _PROTO_SOURCE, _PROTO_DESTINATION = 1, 2, 3
 _NESTED = 0x8000
 
-_TIME_WAIT, _CLOSED = 7, 8  # enum tcp_conntrack: from here on there is nothing left to end
+_ESTABLISHED = 3  # enum tcp_conntrack
+_TIME_WAIT = 7  # from here on there is nothing left to end
+# After a reset that is not just where the kernel awaits it, as on the fast path, it keeps the state for so long.
+_RESET_SECONDS = 10
 
 _RECEIVE_BYTES = 65536  # the kernel fills at most 32 KiB a datagram
 _TIMEOUT_SECONDS = 5.0
@@ -89,7 +92,7 @@ class Conntrack:
         """The same as the client sends and as the member answers, unparsed."""
         for entry, start, end in _dump(_by_mark(mark, mask)):
             found = _find(entry, start, end)
-            if _is_alive(entry, found.get(_CTA_PROTOINFO)):
+            if _is_alive(entry, found):
                 original, reply = found.get(_CTA_ORIGINAL), found.get(_CTA_REPLY)
                 if original and reply and (client := _half(entry, *original)) and (member := _half(entry, *reply)):
                     yield client, member
@@ -101,7 +104,7 @@ class Conntrack:
             try:
                 for entry, start, end in _dump(b"", attempts=1):
                     found = _find(entry, start, end)
-                    if (at := found.get(_CTA_MARK)) and _is_alive(entry, found.get(_CTA_PROTOINFO)):
+                    if (at := found.get(_CTA_MARK)) and _is_alive(entry, found):
                         counted[int.from_bytes(entry[at[0] : at[0] + 4], "big") & mask] += 1
             except _Interrupted:
                 continue
@@ -251,11 +254,15 @@ def _find(data: bytes, at: int, end: int) -> dict[int, tuple[int, int]]:
     return found
 
 
-def _is_alive(data: bytes, protocol: tuple[int, int] | None) -> bool:
+def _is_alive(data: bytes, found: dict[int, tuple[int, int]]) -> bool:
     """A TCP connection that has not ended; CTA_PROTOINFO holds CTA_PROTOINFO_TCP holds the state, each the first."""
+    protocol, timeout = found.get(_CTA_PROTOINFO), found.get(_CTA_TIMEOUT)
     if protocol is None or protocol[1] - protocol[0] < 9:
         return False
-    return 0 < data[protocol[0] + 8] < _TIME_WAIT
+    state = data[protocol[0] + 8]
+    if state == _ESTABLISHED and timeout and int.from_bytes(data[timeout[0] : timeout[1]], "big") <= _RESET_SECONDS:
+        return False
+    return 0 < state < _TIME_WAIT
 
 
 def _half(data: bytes, at: int, end: int) -> Half | None:
