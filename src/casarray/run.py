@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from casarray.adapters.allocator import return_big_blocks
 from casarray.adapters.clock import SystemClock
 from casarray.adapters.config_reader import read_config
-from casarray.adapters.control import ControlServer
 from casarray.adapters.dns import resolve
 from casarray.adapters.kernel.addresses import HostAddresses
 from casarray.adapters.kernel.fast_path import FastPath
@@ -36,7 +35,6 @@ from casarray.adapters.net.dial import DialProber, Door
 from casarray.adapters.net.mapper import MapperListener, settings_of
 from casarray.adapters.net.userspace import UserspaceForwarder
 from casarray.adapters.stores.following import open_feed
-from casarray.adapters.stores.opening import open_named
 from casarray.adapters.stores.sqlite import SqliteState
 from casarray.adapters.systemd import Notifier
 from casarray.app.arrays import ArrayService
@@ -49,10 +47,9 @@ from casarray.core.config import Config, Mode
 from casarray.core.directory.model import Directory
 from casarray.core.errors import CasarrayError, Unavailable
 from casarray.core.forwarding.table import Address
-from casarray.faces.api.desk import Desk
-from casarray.faces.api.routes import api_routes
 
 if TYPE_CHECKING:
+    from casarray.adapters.control import ControlServer
     from casarray.autodiscover import RunningAutodiscover
     from casarray.rpc_proxy import RunningProxy
 
@@ -113,7 +110,12 @@ class Gateway:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)  # from the first moment on: else it kills
         feed = await self._open_feed()
-        warnings = self._choose_mode()
+        choosing = asyncio.create_task(asyncio.to_thread(self._choose_mode))
+        await asyncio.sleep(0)
+        # Loaded while an nft program is asked what the kernel can do: neither waits for the other.
+        from casarray.operating import control_server  # noqa: PLC0415 - see above
+
+        warnings = await choosing
         about = GatewayStatus(
             name=self._config.gateway.name,
             mode=self._mode.value,
@@ -137,8 +139,8 @@ class Gateway:
             feed=feed,
         )
         service.warnings += warnings
-        desk = Desk(partial(open_named, self._config.gateway, self._config.directory))
-        control = self._control = self._control_server(service, desk)
+        control, desk = control_server(service, self._config)
+        self._control = control
         await control.start()
         proxy: RunningProxy | None = None
         try:
@@ -223,12 +225,6 @@ class Gateway:
         if feed is None:
             return config
         return replace(feed.config(config.gateway), directory=config.directory, api=config.api)
-
-    def _control_server(self, operations: GatewayService, desk: Desk) -> ControlServer:
-        gateway = self._config.gateway
-        return ControlServer(
-            operations, gateway.control, gateway.metrics, routes=api_routes(desk), api=self._config.api
-        )
 
     async def _follow(self, feed: DirectoryFeed, service: GatewayService) -> None:
         """What changes in the directory is served."""
