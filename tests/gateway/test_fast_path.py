@@ -46,7 +46,7 @@ def built(folder: Path, *changes: tuple[str, str], plan: Plan | None = None) -> 
         for name in NAMES:
             await start_server(site, name)
         await site.start_gateway()
-        await soon(lambda: fast_path(site) is None or fast_path(site).interfaces)
+        await soon(lambda: fast_path(site).interfaces)
 
     try:
         asyncio.run(start())
@@ -73,14 +73,14 @@ def own_site(tmp_path: Path) -> Iterator[NetworkSite]:
         yield one
 
 
-def fast_path(site: NetworkSite) -> FastPathStatus | None:
-    return site.control.status().arrays[0].fast_path
+def fast_path(site: NetworkSite) -> FastPathStatus:
+    told = site.control.status().arrays[0].fast_path
+    assert told is not None
+    return told
 
 
 def repeated(site: NetworkSite) -> int:
-    told = fast_path(site)
-    assert told is not None
-    return told.packets
+    return fast_path(site).packets
 
 
 def usual_way(site: NetworkSite) -> int:
@@ -211,7 +211,7 @@ async def test_a_gateway_that_is_killed_and_comes_back_is_not_noticed(own_site: 
     talk(sock, 400)
     assert usual_way(own_site) - before < 200
     await own_site.start_gateway()
-    await soon(lambda: repeated(own_site) >= 0 and fast_path(own_site).interfaces)
+    await soon(lambda: fast_path(own_site).interfaces)
     talk(sock)
     before = repeated(own_site)
     talk(sock, 400)
@@ -244,7 +244,7 @@ async def test_whoever_does_not_want_it_has_none_not_even_an_old_one(own_site: N
     edit(own_site, ('metrics = ""', 'metrics = ""\nfast_path = false'))
     await own_site.start_gateway()
     assert programs(own_site) == []
-    assert fast_path(own_site) is None
+    assert own_site.control.status().arrays[0].fast_path is None
     sock, _ = connected(own_site, 70)
     with closing(sock):
         before = usual_way(own_site)
@@ -268,9 +268,7 @@ async def test_programs_that_somebody_takes_away_come_back(site: NetworkSite) ->
 
 
 async def test_an_interface_with_programs_of_others_is_left_to_them(own_site: NetworkSite) -> None:
-    told = fast_path(own_site)
-    assert told is not None
-    ours = told.interfaces
+    ours = fast_path(own_site).interfaces
     own_site.host("gateway").run(
         "tc", "filter", "add", "dev", ours[0], "ingress", "prio", "1", "u32", "match", "u32", "0", "0", "flowid", "1:1"
     )  # fmt: skip

@@ -90,8 +90,8 @@ def array_lines(array: ArrayStatus) -> list[Text]:
 def _fast_path_line(fast_path: FastPathStatus) -> Text:
     if fast_path.interfaces:
         where = ", ".join(fast_path.interfaces)
-        return Text.assemble("fast path over ", (where, "bold"), f": {count(fast_path.packets)} packets")
-    return Text.assemble("fast path ", ("off", CAUTION), f": {fast_path.reason}")
+        return Text.assemble("  fast path over ", (where, "bold"), f": {count(fast_path.packets)} packets")
+    return Text.assemble("  fast path ", ("off", CAUTION), f": {fast_path.reason}")
 
 
 def group_line(group: GroupStatus) -> Text:
