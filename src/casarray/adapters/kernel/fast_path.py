@@ -14,14 +14,12 @@ import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from pyroute2 import NetlinkError
 
 from casarray.adapters.kernel import bpf
 from casarray.adapters.kernel.host import Need, set_switch
+from casarray.adapters.kernel.rtnetlink import EGRESS, INGRESS, Filter, Link, Routes, Spot
 from casarray.adapters.kernel.vip import routes
 from casarray.app.operations import FastPathStatus
 from casarray.core.errors import CasarrayError, Unavailable
@@ -34,9 +32,8 @@ EVERY_SECONDS = 5.0
 #: Directions of connections that are remembered, the least used forgotten first: 65,536 connections, 16 MiB.
 FLOWS = 131_072
 
-_INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS or _EGRESS)
 _ETHERNET, _UP = 1, 0x1
-_PREFERENCE, _ALL_PROTOCOLS = 0xCA5A, 0x0003
+_PREFERENCE = 0xCA5A
 _MOST_PROCESSORS = 1024
 _CONNTRACK = "net/netfilter/nf_conntrack_tcp_"
 # RFC 5382, 5: what translates addresses may not forget an idle connection within 2 h 4 min.
@@ -44,26 +41,19 @@ _UNACKNOWLEDGED_SECONDS = 7440
 _NONE_YET = "no interface for it was found yet"
 
 
-@dataclass(frozen=True, slots=True)
-class _Link:
-    index: int
-    name: str
-    mtu: int
-
-
 class FastPath:
     """That of one array, in the network namespace of the thread that uses it. `renew` and `close` block."""
 
     def __init__(self, array: str, *, flows: int = FLOWS, proc: Path = Path("/proc")) -> None:
         """Nothing is asked of the kernel before `renew`."""
-        self._names = {_INGRESS: f"casarray {array} in", _EGRESS: f"casarray {array} out"}
+        self._names = {INGRESS: f"casarray {array} in", EGRESS: f"casarray {array} out"}
         self._handle = zlib.crc32(array.encode()) & 0x7FFFFFFF | 1
         self._flows = flows
         self._proc = proc
         self._one_at_a_time = threading.RLock()
         self._maps: dict[str, int] = {}
         self._programs: dict[int, int] = {}  # where -> descriptor
-        self._links: dict[int, _Link] = {}
+        self._links: dict[int, Link] = {}
         self._addresses: set[bytes] = set()
         self._epoch = 0
         self._pauses = 0
@@ -145,11 +135,11 @@ class FastPath:
         maps: dict[str, int] = {}
         programs: dict[int, int] = {}
         try:
-            self._set_switches()
             for name, shape in fast_path.maps(self._flows).items():
                 maps[name] = bpf.create_map(f"casarray_{name}", shape)
-            for where, made in ((_EGRESS, fast_path.leaving()), (_INGRESS, fast_path.arriving())):
+            for where, made in ((EGRESS, fast_path.leaving()), (INGRESS, fast_path.arriving())):
                 programs[where] = bpf.load("casarray", made.assembled(maps))
+            self._set_switches()
         except CasarrayError as error:
             for descriptor in (*maps.values(), *programs.values()):
                 os.close(descriptor)
@@ -181,9 +171,9 @@ class FastPath:
             bpf.put(self._maps[fast_path.ADDRESSES], address, bytes(4))
         self._addresses = addresses
 
-    def _attach(self, route: Any, link: _Link) -> None:
+    def _attach(self, route: Routes, link: Link) -> None:
         filters = {where: _filters(route, link.index, where) for where in self._names}
-        strangers = [name for where in filters for name, _ in filters[where] if not name.startswith("casarray ")]
+        strangers = [one for found in filters.values() for one in found if not one.name.startswith("casarray ")]
         if strangers:
             # What they decide of packets would not be asked for those that go past them.
             if self._links.pop(link.index, None):
@@ -192,40 +182,38 @@ class FastPath:
                 self._detach(route, link.index, where, filters[where])
             return
         bpf.put(self._maps[fast_path.LINKS], _number(link.index), _number(link.mtu))
-        ours = all(any(handle == self._handle for _, handle in filters[where]) for where in self._names)
+        ours = all(any(one.handle == self._handle for one in filters[where]) for where in self._names)
         if link.index in self._links and ours:
             self._links[link.index] = link
             return
         try:
-            with suppress(NetlinkError):  # it is there
-                route.tc("add", "clsact", link.index)
+            with suppress(OSError):  # it is there
+                route.add_clsact(link.index)
             # First where packets leave, so that no note is taken that nobody reads.
-            for where in (_EGRESS, _INGRESS):
-                route.tc(
-                    "replace-filter", "bpf", link.index, self._handle, fd=self._programs[where], direct_action=True,
-                    name=self._names[where], parent=where, prio=_PREFERENCE, protocol=_ALL_PROTOCOLS,
-                )  # fmt: skip
-        except NetlinkError as error:
+            for where in (EGRESS, INGRESS):
+                route.put_program(self._spot(link.index, where), self._programs[where], self._names[where])
+        except OSError as error:
             raise Unavailable(f"no program can be put on {link.name}: {error}") from error
         self._links[link.index] = link
 
     def _take_away(self) -> None:
         with routes() as route:
-            for link in route.get_links():
-                found = {where: _filters(route, link["index"], where) for where in self._names}
+            for link in route.links():
+                found = {where: _filters(route, link.index, where) for where in self._names}
                 for where in self._names:
-                    self._detach(route, link["index"], where, found[where])
-                if any(found.values()) and not any(_filters(route, link["index"], where) for where in self._names):
-                    with suppress(NetlinkError):
-                        route.tc("del", "clsact", link["index"])
+                    self._detach(route, link.index, where, found[where])
+                if any(found.values()) and not any(_filters(route, link.index, where) for where in self._names):
+                    with suppress(OSError):
+                        route.delete_clsact(link.index)
 
-    def _detach(self, route: Any, index: int, where: int, found: list[tuple[str, int]]) -> None:
-        for name, handle in found:
-            if name == self._names[where]:
-                with suppress(NetlinkError):  # somebody was faster
-                    route.tc(
-                        "del-filter", "bpf", index, handle, parent=where, prio=_PREFERENCE, protocol=_ALL_PROTOCOLS
-                    )
+    def _detach(self, route: Routes, index: int, where: int, found: list[Filter]) -> None:
+        for one in found:
+            if one.name == self._names[where]:
+                with suppress(OSError):  # somebody was faster
+                    route.delete_program(replace(self._spot(index, where), handle=one.handle))
+
+    def _spot(self, index: int, where: int) -> Spot:
+        return Spot(index, where, self._handle, _PREFERENCE)
 
     def _set_epoch(self, epoch: int) -> None:
         if self._maps:
@@ -237,24 +225,15 @@ class FastPath:
             log.info("fast path: %s", what)
 
 
-def _ethernet(route: Any) -> Iterator[_Link]:
+def _ethernet(route: Routes) -> Iterator[Link]:
     """Interfaces with Ethernet frames that are up, and not part of a bridge or bond, which sees the packets itself."""
-    for link in route.get_links():
-        if link["ifi_type"] == _ETHERNET and link["flags"] & _UP and link.get_attr("IFLA_MASTER") is None:
-            yield _Link(link["index"], link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_MTU"))
+    return (link for link in route.links() if link.kind == _ETHERNET and link.flags & _UP and not link.master)
 
 
-def _filters(route: Any, index: int, where: int) -> list[tuple[str, int]]:
-    """Name and handle of each filter there; of one that is no BPF program, its kind."""
-    found = []
-    with suppress(NetlinkError):  # no clsact
-        for one in route.get_filters(index=index, parent=where):
-            if not one["handle"]:
-                continue  # the heading of a list
-            options = one.get_attr("TCA_OPTIONS")
-            name = options.get_attr("TCA_BPF_NAME") if one.get_attr("TCA_KIND") == "bpf" and options else None
-            found.append((name or str(one.get_attr("TCA_KIND")), one["handle"]))
-    return found
+def _filters(route: Routes, index: int, where: int) -> list[Filter]:
+    with suppress(OSError):
+        return route.filters(index, where)
+    return []  # no clsact
 
 
 def _number(value: int) -> bytes:
