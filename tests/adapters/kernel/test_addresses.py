@@ -7,7 +7,6 @@ import time
 from ipaddress import ip_address
 
 import pytest
-from pyroute2 import NetlinkError
 
 from casarray.adapters.kernel import addresses, vip
 from casarray.adapters.kernel.addresses import HostAddresses
@@ -74,8 +73,8 @@ async def test_addresses_are_placed_all_or_none(monkeypatch: pytest.MonkeyPatch,
     ("error", "kind"),
     [
         (OSError(errno.EMFILE, "Too many open files"), Unavailable),
-        (NetlinkError(errno.EINTR, "dump interrupted"), Unavailable),
-        (NetlinkError(errno.EPERM, "Operation not permitted"), Denied),
+        (OSError(errno.EINTR, "Interrupted system call"), Unavailable),
+        (OSError(errno.EPERM, "Operation not permitted"), Denied),
     ],
 )
 def test_what_the_system_refuses_becomes_a_sentence(
@@ -84,6 +83,6 @@ def test_what_the_system_refuses_becomes_a_sentence(
     def refused() -> None:
         raise error
 
-    monkeypatch.setattr(vip, "IPRoute", refused)
+    monkeypatch.setattr(vip, "Routes", refused)
     with pytest.raises(kind, match="addresses of this host"):
         place(FIRST)

@@ -50,7 +50,8 @@ class FastPath:
         self._handle = zlib.crc32(array.encode()) & 0x7FFFFFFF | 1
         self._flows = flows
         self._proc = proc
-        self._one_at_a_time = threading.RLock()
+        self._one_at_a_time = threading.Lock()
+        self._pausing = threading.Lock()  # held for microseconds, so that a flush waits for no interface
         self._maps: dict[str, int] = {}
         self._programs: dict[int, int] = {}  # where -> descriptor
         self._links: dict[int, Link] = {}
@@ -109,13 +110,13 @@ class FastPath:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Everything goes the usual way meanwhile, and what was learnt before is void afterwards."""
-        with self._one_at_a_time:
+        with self._pausing:
             self._pauses += 1
             self._set_epoch(0)
         try:
             yield
         finally:
-            with self._one_at_a_time:
+            with self._pausing:
                 self._pauses -= 1
                 if not self._pauses:
                     self._epoch += 1
@@ -125,11 +126,14 @@ class FastPath:
         """With ``keep`` the programs stay and go on; else they go, whoever put them there. Twice is once."""
         with self._one_at_a_time:
             self._closed = True
-            if not keep:
-                self._take_away()
-            for descriptor in (*self._maps.values(), *self._programs.values()):
-                os.close(descriptor)
-            self._maps, self._programs, self._links = {}, {}, {}
+            try:
+                if not keep:
+                    self._take_away()
+            finally:
+                with self._pausing:
+                    for descriptor in (*self._maps.values(), *self._programs.values()):
+                        os.close(descriptor)
+                    self._maps, self._programs, self._links = {}, {}, {}
 
     def _load(self) -> bool:
         maps: dict[str, int] = {}
@@ -147,9 +151,10 @@ class FastPath:
             self._take_away()  # an earlier run's, which nobody would pause
             self._say(f"off: {error}")
             return False
-        self._maps, self._programs = maps, programs
-        self._epoch += 1
-        self._set_epoch(0 if self._pauses else self._epoch)
+        with self._pausing:
+            self._maps, self._programs = maps, programs
+            self._epoch += 1
+            self._set_epoch(0 if self._pauses else self._epoch)
         return True
 
     def _set_switches(self) -> None:

@@ -8,18 +8,17 @@ gateway's own connections do not begin from it.
 Calls block for milliseconds (`announce` for its pauses): from a coroutine, use a thread.
 """
 
+import errno
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address, ip_interface
+from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
-from typing import Any
-
-from pyroute2 import IPRoute, NetlinkError
 
 from casarray.adapters.kernel.packets import arp_announcement, neighbour_advertisement
+from casarray.adapters.kernel.rtnetlink import Routes
 from casarray.core.errors import CasarrayError, Denied, NotFound, Unavailable
 from casarray.core.forwarding.table import Address
 
@@ -29,7 +28,6 @@ _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 _IFA_F_NODAD = 0x02
 _FOREVER = 0xFFFFFFFF
 _ARPHRD_ETHER = 1
-_EEXIST, _EADDRNOTAVAIL, _EPERM, _EACCES = 17, 99, 1, 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +51,13 @@ def place(address: Address, interface: str = "auto") -> Placed:
         if interface == "none":
             return Placed(address, "", ours=False)
         index, name = _by_name(route, interface) if interface != "auto" else _by_subnet_or_route(route, address)
-        # An address whose subnet is nobody's business but ours; what it needs beyond that is the family's.
-        more: dict[str, int] = {}
-        if address.version == 6:
-            more = {"flags": _IFA_F_NODAD, "preferred_lft": 0, "valid_lft": _FOREVER}
         try:
-            route.addr("add", index=index, address=str(address), prefixlen=address.max_prefixlen, proto=OURS, **more)
-        except NetlinkError as error:
-            if error.code != _EEXIST:
+            if address.version == 4:
+                route.add_address(index, address, OURS)
+            else:
+                route.add_address(index, address, OURS, flags=_IFA_F_NODAD, lifetimes=(0, _FOREVER))
+        except OSError as error:
+            if error.errno != errno.EEXIST:
                 raise _translated(error, f"the address {address} cannot be put on {name}") from error
     return Placed(address, name, ours=True)
 
@@ -72,25 +69,22 @@ def withdraw(placed: Placed) -> None:
     with routes() as route:
         try:
             index, _ = _by_name(route, placed.interface, must_be_up=False)
-            route.addr("delete", index=index, address=str(placed.address), prefixlen=placed.address.max_prefixlen)
+            route.delete_address(index, placed.address)
         except NotFound:
             return  # the interface is gone, and every address with it
-        except NetlinkError as error:
-            if error.code != _EADDRNOTAVAIL:
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
                 raise _translated(error, f"{placed.address} cannot be taken from {placed.interface}") from error
 
 
 @contextmanager
-def routes() -> Iterator[Any]:
-    """An `IPRoute`. Whatever is refused and not spoken of by whoever asked is `Denied` or `Unavailable`."""
-    what = "the addresses of this host cannot be dealt with"
+def routes() -> Iterator[Routes]:
+    """The host's. Whatever is refused and not spoken of by whoever asked is `Denied` or `Unavailable`."""
     try:
-        with IPRoute() as route:
+        with Routes() as route:
             yield route
-    except NetlinkError as error:  # an interface that went just now, a list that changed while it was read
-        raise _translated(error, what) from error
-    except OSError as error:
-        raise Unavailable(f"{what}: {error}") from error
+    except OSError as error:  # an interface that went just now, a list that changed while it was read
+        raise _translated(error, "the addresses of this host cannot be dealt with") from error
 
 
 def announce(
@@ -136,61 +130,55 @@ def _forwards(interface: str) -> bool:
         return False
 
 
-def _present(route: Any, address: Address) -> Placed | None:
-    for entry in route.get_addr():
-        # On a point-to-point link, "address" is the other end, and "local" is this host's.
-        if ip_address(entry.get("local") or entry.get("address")) == address:
-            name = route.get_links(entry["index"])[0].get("ifname")
-            return Placed(address, name, ours=entry.get("proto") == OURS)
+def _present(route: Routes, address: Address) -> Placed | None:
+    for held in route.addresses():
+        if held.address == address:
+            names = {link.index: link.name for link in route.links()}
+            return Placed(address, names.get(held.index, ""), ours=held.protocol == OURS)
     return None
 
 
-def ours(route: Any) -> list[Placed]:
+def ours(route: Routes) -> list[Placed]:
     """Every address that casarray placed on this host, in this run or an earlier one."""
-    names = {link["index"]: link.get("ifname") for link in route.get_links()}
+    names = {link.index: link.name for link in route.links()}
     return [
-        Placed(ip_address(entry.get("local") or entry.get("address")), names[entry["index"]], ours=True)
-        for entry in route.get_addr()
-        if entry.get("proto") == OURS and entry["index"] in names
+        Placed(held.address, names[held.index], ours=True)
+        for held in route.addresses()
+        if held.protocol == OURS and held.index in names
     ]
 
 
-def _by_name(route: Any, name: str, *, must_be_up: bool = True) -> tuple[int, str]:
-    links = {link.get("ifname"): link for link in route.get_links()}
+def _by_name(route: Routes, name: str, *, must_be_up: bool = True) -> tuple[int, str]:
+    links = {link.name: link for link in route.links()}
     if name not in links:
         raise NotFound(f"there is no interface {name}; gateway.interface can be one of: {', '.join(sorted(links))}")
-    if must_be_up and not links[name]["flags"] & _IFF_UP:
+    if must_be_up and not links[name].flags & _IFF_UP:
         raise Unavailable(f"the interface {name} is down: bring it up with `ip link set {name} up`")
-    return links[name]["index"], name
+    return links[name].index, name
 
 
-def _by_subnet_or_route(route: Any, address: Address) -> tuple[int, str]:
+def _by_subnet_or_route(route: Routes, address: Address) -> tuple[int, str]:
     usable = {
-        link["index"]: link.get("ifname")
-        for link in route.get_links()
-        if link["flags"] & _IFF_UP and not link["flags"] & _IFF_LOOPBACK
+        link.index: link.name for link in route.links() if link.flags & _IFF_UP and not link.flags & _IFF_LOOPBACK
     }
     holding = []
-    for entry in route.get_addr():
-        network = ip_interface(f"{entry.get('local') or entry.get('address')}/{entry['prefixlen']}").network
-        if entry["index"] in usable and network.prefixlen < network.max_prefixlen and address in network:
-            holding.append((network.prefixlen, entry["index"]))
+    for held in route.addresses():
+        network = ip_interface(f"{held.address}/{held.prefix}").network
+        if held.index in usable and network.prefixlen < network.max_prefixlen and address in network:
+            holding.append((network.prefixlen, held.index))
     if holding:
         index = max(holding)[1]
         return index, usable[index]
-    try:
-        for found in route.route("get", dst=str(address)):
-            if found.get("oif") in usable:
-                return found.get("oif"), usable[found.get("oif")]
-    except NetlinkError:  # unreachable, prohibited, no route: each means that no interface leads there
-        pass
+    with suppress(OSError):  # unreachable, prohibited, no route: each means that no interface leads there
+        if (way := route.way_to(address)) in usable:
+            return way, usable[way]
     raise NotFound(
         f"no interface has a subnet or a route for {address}: set gateway.interface to the one that faces the clients, "
         'or to "none" if somebody else brings the address'
     )
 
 
-def _translated(error: NetlinkError, what: str) -> CasarrayError:
-    if error.code in {_EPERM, _EACCES}:
+def _translated(error: OSError, what: str) -> CasarrayError:
+    if error.errno in {errno.EPERM, errno.EACCES}:
         return Denied(f"{what}: that needs CAP_NET_ADMIN: run as root or give casarray the capability")
-    return Unavailable(f"{what}: {error.args[-1]}")
+    return Unavailable(f"{what}: {error.strerror or error}")
