@@ -3,11 +3,14 @@
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from casarray.core.config import Config
 from casarray.core.config_file import load_config
 from casarray.core.errors import ConfigError
-from casarray.core.kerberos.agent_config import AgentSettings, load_agent
+
+if TYPE_CHECKING:
+    from casarray.core.kerberos.agent_config import AgentSettings
 
 
 def read_config(path: str) -> Config:
@@ -16,8 +19,10 @@ def read_config(path: str) -> Config:
     return load_config(text, path, hostname=socket.gethostname().split(".")[0], environment=os.environ)
 
 
-def read_agent(path: str) -> AgentSettings:
+def read_agent(path: str) -> "AgentSettings":
     """The agent's configuration. `ConfigError` as above."""
+    from casarray.core.kerberos.agent_config import load_agent  # noqa: PLC0415 - no gateway needs it
+
     text = _text(path, "`casarray agent init` prints one to begin with")
     return load_agent(text, path, hostname=socket.getfqdn())
 
