@@ -326,7 +326,8 @@ def _own_vip(gateway: Namespace) -> None:
 
 def _environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(here()), os.environ.get("PYTHONPATH"))))
-    return os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path, "CASARRAY_LOG": "WARNING"}
+    usual = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return usual | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path, "CASARRAY_LOG": "WARNING"}
 
 
 def _spawn(host: Namespace, folder: Path, command: list[str]) -> "subprocess.Popen[bytes]":
