@@ -19,6 +19,7 @@ _COLOURS = {
     "haproxy": "#d98c3f",
     "nginx": "#5f9e6e",
     "kernel": "#2f6db5",
+    "netfilter": "#5a90cf",
     "userspace": "#86b3e0",
 }
 
@@ -201,7 +202,8 @@ run: {others}.{caution}
 - **nginx:** stream module, two workers with `reuseport`, bound to the cores, `hash $remote_addr consistent`, buffers
   of 64 KiB.
 - **casarray:** as `casarray run` sets it up, two members, probes once a second. `kernel` and `userspace` are its two
-  modes.
+  modes; `netfilter` is kernel mode with `fast_path = false`, so that every packet passes connection tracking and hooks.
+  The fast path's own memory, 16 MiB for each array, is there from the start and in no figure by connection or pin.
 
 Run it yourself: `script/bench`, as root; everything happens in namespaces, and nothing is left behind. `--quick` shows
 whether it works, `--only NAME` measures some of it, `--rounds N`, `--json FILE`, `--report FILE`.
