@@ -348,6 +348,47 @@ async def test_many_targets_do_not_march_in_step(case: Case) -> None:
     assert busiest < 60
 
 
+def starts(case: Case, seconds: float) -> list[float]:
+    """When probes were started, in the last so many seconds."""
+    return [at for at in case.prober.started if at > case.loop.time() - seconds]
+
+
+@virtual
+async def test_the_services_of_a_server_are_looked_at_together(case: Case) -> None:
+    case.watch.watch([target(server, service) for server in ("cas1", "cas2") for service in ("ab", "rpc", "web")])
+    await asyncio.sleep(10)
+    late = starts(case, 5.0)
+    moments = set(late)
+    assert 8 <= len(moments) <= 12
+    assert all(late.count(at) == 3 for at in moments)
+
+
+@virtual
+async def test_a_service_that_is_looked_at_in_between_is_together_with_the_others_again(case: Case) -> None:
+    case.watch.watch([target("cas1", service) for service in ("ab", "rpc", "web")])
+    await asyncio.sleep(10)
+    while not starts(case, 0.01):
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.3)
+    case.watch.suspect("cas1", "ab")
+    await asyncio.sleep(0.1)
+    assert len(starts(case, 0.2)) == 1
+    await asyncio.sleep(0.8)
+    late = starts(case, 0.8)
+    assert len(late) == 3
+    assert len(set(late)) == 1
+
+
+@virtual
+async def test_a_service_that_hangs_delays_no_other_of_its_server(case: Case) -> None:
+    case.policy = HealthPolicy(interval=0.1, timeout=1.0)
+    case.prober.behaviour["cas1", "web"] = "hangs"
+    case.watch.watch([target("cas1", service) for service in ("ab", "web")])
+    await asyncio.sleep(5)
+    assert case.state("cas1", "web") is DOWN
+    assert 18 <= len(starts(case, 2.0)) <= 26
+
+
 def test_a_watch_that_dies_of_a_bug_begins_again_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     @virtual
     async def dies(case: Case) -> None:

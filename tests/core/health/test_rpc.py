@@ -1,7 +1,7 @@
 """The RPC probe against our own server side of an association, joined in memory."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from tests.core.health.talking import converse
 
 from casarray.core.config import ProbeKind, Service
+from casarray.core.dcerpc.client import Bound, RpcClient
 from casarray.core.dcerpc.interfaces.emsmdb import EMSMDB
 from casarray.core.dcerpc.interfaces.epm import CANNOT_PERFORM, EPM, NOT_REGISTERED, EptMap, EptMapReply
 from casarray.core.dcerpc.interfaces.nspi import NSPI
 from casarray.core.dcerpc.interfaces.rfr import RFR
-from casarray.core.dcerpc.pdu import Bind, BindNak, decode_pdu
+from casarray.core.dcerpc.pdu import Bind, BindAck, BindNak, decode_pdu
 from casarray.core.dcerpc.server import Call, RpcServer
 from casarray.core.dcerpc.syntax import NDR, NDR64, Syntax
 from casarray.core.dcerpc.tower import Tower
 from casarray.core.health.conversation import Answer, Failure
 from casarray.core.health.probes import Target, conversation
+from casarray.core.health.rpc import Agenda, Said, consulting, is_short_ack, offer, remembered_ack, without_group
 
 RPC = Service("rpc", 5001, "rpc", ProbeKind.RPC, interfaces=(str(EMSMDB),))
 AB = Service("ab", None, "rpc", ProbeKind.RPC, interfaces=(str(NSPI), str(RFR)))
@@ -110,6 +112,48 @@ def test_a_server_that_takes_one_interface_on_a_connection_is_asked_for_each_on_
     assert half.probe(AB).reason == (
         "cas1 rejects the bind to RFR on 49160, where its endpoint mapper says RFR is: it does not have the interface"
     )
+
+
+def test_what_a_server_said_before_says_nothing_of_it_now() -> None:
+    """Answers are read once, and asked for each time."""
+    assert exchange().probe(AB).up
+    assert not exchange(ports={49160: [NSPI]}).probe(AB).up
+    assert not exchange(towers={NSPI: [Tower.tcp(NSPI, 49160)]}).probe(AB).up
+    assert exchange().probe(AB).up
+
+
+def test_an_answer_to_a_bind_is_known_again_by_all_but_its_association_group() -> None:
+    ack = RpcServer([NSPI]).serve(RpcClient().bind(NSPI))
+    decoded = decode_pdu(ack)
+    assert isinstance(decoded, BindAck)
+    assert without_group(replace(decoded, group_id=4711, raw=b"").encode()) == without_group(ack)
+    assert without_group(replace(decoded, max_recv=4711, raw=b"").encode()) != without_group(ack)
+    assert remembered_ack(offer((NSPI,)), without_group(ack)) == Bound(decoded.results, 0)
+
+
+def test_an_answer_that_is_cut_or_wrong_is_looked_at_closer() -> None:
+    ack = RpcServer([NSPI]).serve(RpcClient().bind(NSPI))
+    assert is_short_ack(ack)
+    assert remembered_ack(offer((NSPI,)), ack[:-1]) is None
+    assert remembered_ack(offer((NSPI,)), ack[:-1] + b"?") is None
+    assert remembered_ack(offer((NSPI, RFR)), ack) is None
+    assert not is_short_ack(BindNak(call_id=1, reason=2).encode())
+    assert not is_short_ack(ack[:2])
+
+
+def test_questions_come_while_others_are_asked_and_not_after_the_last() -> None:
+    host, said = exchange(), list[Syntax]()
+
+    def hear(interface: Syntax, _: Said) -> None:
+        said.append(interface)
+        if interface == NSPI:
+            agenda.add(RFR)
+
+    agenda = Agenda(hear, (NSPI, EMSMDB))
+    assert converse(consulting(135, agenda), host, dialled=host.dialled).up
+    assert said == [NSPI, EMSMDB, RFR]
+    assert agenda.closed
+    assert host.dialled == [135]
 
 
 def test_half_dead_is_down() -> None:
