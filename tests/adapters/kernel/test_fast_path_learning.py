@@ -12,7 +12,7 @@ from casarray.adapters.kernel import bpf
 from casarray.core.forwarding.fast_path import ADDRESSES
 
 from .bpf_bench import NOTE_PLACES, OK, PASS, REDIRECT, Bench, Ran, bench
-from .frames import ACK, FIN, Segment, ahead, becomes
+from .frames import ACK, FIN, Segment, ahead, becomes, internet_sum
 
 pytestmark = pytest.mark.root
 EPOCH, PLACE, MTU = 7, 5, 1400
@@ -192,6 +192,24 @@ def test_the_next_packets_of_a_connection_leave_as_the_noted_one_did(programs: B
         assert programs.arrive(there.frame) == Ran(REDIRECT, later(left, number).frame)
         wanted = replace(later(CAME.answer(), number), ttl=back.ttl - 1)
         assert programs.arrive(back.frame, at=programs.way_out) == Ran(REDIRECT, wanted.frame)
+
+
+@pytest.mark.parametrize("target", ["10.92.0.2", "10.91.0.99", "200.1.2.3", "10.91.0.102", "0.0.0.1"])
+def test_every_carry_of_the_headers_sum_is_added_back(programs: Bench, target: str) -> None:
+    left = replace(LEFT, target=target)
+    programs.leave(left.frame, noted(programs, CAME))
+    learnt = programs.knows(key(programs, CAME))
+    assert learnt is not None
+    change = int.from_bytes(learnt[28:32], "little")
+    header = replace(CAME, identification=0).frame[14:34]
+    for carries in (1, 2, 3):
+        for beside in range(-3, 4):
+            # What the header has to sum up to for these to meet, as the machine adds: it reads the lower octet first.
+            wanted = (carries * 0x10000 - change + beside) % 0xFFFF
+            wanted = int.from_bytes(wanted.to_bytes(2, "little"), "big")
+            identification = (wanted - (internet_sum(header[:10] + header[12:]) ^ 0xFFFF)) % 0xFFFF
+            there, gone = (replace(one, identification=identification) for one in (CAME, left))
+            assert programs.arrive(there.frame) == Ran(REDIRECT, gone.frame)
 
 
 @pytest.mark.parametrize("way", ["there", "back"])

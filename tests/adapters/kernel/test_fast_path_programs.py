@@ -281,6 +281,14 @@ def test_of_a_big_packet_the_segments_have_to_fit(programs: Bench, options: int)
         assert ran == Ran(result, segment.frame if result == PASS else sent(segment))
 
 
+def test_reserved_bits_beside_the_size_of_the_tcp_header_are_no_part_of_it(programs: Bench) -> None:
+    know(programs, mtu=600)
+    frame = replace(KNOWN, payload=bytes(2500)).frame
+    frame = mended(frame[:46] + bytes((frame[46] | 0x0F,)) + frame[47:])
+    assert programs.arrive(frame, gso=560).result == REDIRECT
+    assert programs.arrive(frame, gso=561).result == PASS
+
+
 def test_a_packet_that_breaks_off_in_its_headers_passes(programs: Bench) -> None:
     frame = replace(KNOWN, payload=b"").frame
     assert len(frame) == 54
