@@ -1,6 +1,6 @@
 """The slots of a group in the kernel: read, filled, cut."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +10,20 @@ from casarray.adapters.kernel.nfnetlink import Channel
 from casarray.core.forwarding import nft
 
 
-def read(channel: Channel, table: str, map_: str) -> dict[int, int]:
-    """Slot -> member of those slots that have one."""
-    found: dict[int, int] = {}
-    for answer in readback.listed(channel, elements.every(table, map_)):
-        part = elements.columns(answer, 4)
-        numbers = part.keys.view("=u4").reshape(-1).astype(np.int64) - nft.SLOT_OFFSET
-        found.update(zip(numbers.tolist(), part.values.tolist(), strict=True))
-    return found
-
-
 def row(channel: Channel, table: str, map_: str, size: int) -> tuple[int, ...]:
     """The member of each slot, 0 = nobody."""
-    found = read(channel, table, map_)
-    return tuple(found.get(number, 0) for number in range(size))
+    members = np.zeros(size, np.int64)
+    for numbers, values in _listed(channel, table, map_):
+        there = (numbers >= 0) & (numbers < size)
+        members[numbers[there]] = values[there]
+    return tuple(members.tolist())
+
+
+def _listed(channel: Channel, table: str, map_: str) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint32]]]:
+    """Slots and their members, of those slots that have one."""
+    for answer in readback.listed(channel, elements.every(table, map_)):
+        part = elements.columns(answer, 4)
+        yield part.keys.view("=u4").reshape(-1).astype(np.int64) - nft.SLOT_OFFSET, part.values
 
 
 class Filler:
@@ -46,7 +46,10 @@ class Filler:
 
     def _read(self, map_: str) -> dict[int, int]:
         if map_ not in self._held:
-            self._held[map_] = read(self._channel, self._table, map_)
+            held: dict[int, int] = {}
+            for numbers, values in _listed(self._channel, self._table, map_):
+                held.update(zip(numbers.tolist(), values.tolist(), strict=True))
+            self._held[map_] = held
         return self._held[map_]
 
     def _fill(self, map_: str, wanted: Iterable[tuple[int, int]]) -> None:
