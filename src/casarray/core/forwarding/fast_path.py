@@ -72,12 +72,13 @@ def epoch_value(epoch: int) -> bytes:
 
 
 # struct __sk_buff
-_LENGTH, _PROTOCOL, _VLAN_PRESENT, _IFINDEX, _TC_INDEX, _TC_CLASSID, _DATA, _DATA_END, _GSO_SIZE = (
-    0, 16, 20, 40, 44, 72, 76, 80, 176,
+_LENGTH, _PACKET_TYPE, _PROTOCOL, _VLAN_PRESENT, _IFINDEX, _TC_INDEX, _TC_CLASSID, _DATA, _DATA_END, _GSO_SIZE = (
+    0, 4, 16, 20, 40, 44, 72, 76, 80, 176,
 )  # fmt: skip
 # enum bpf_func_id
 _LOOK_UP, _UPDATE, _DELETE, _RANDOM, _WRITE, _TCP_SUM, _REDIRECT, _SUM, _COARSE_CLOCK = 1, 2, 3, 7, 9, 11, 23, 28, 160
 _NEXT_PROGRAM, _OK, _DROP = -1, 0, 2  # TC_ACT_*
+_TO_US = 0  # PACKET_HOST: its hardware address is the interface's
 
 # Octets of an Ethernet frame with an IPv4 header without options and a TCP header.
 _TYPE, _IP, _FRAGMENT, _TTL, _IP_PROTOCOL, _IP_SUM, _SOURCE, _TARGET, _PORTS = 12, 14, 20, 22, 23, 24, 26, 30, 34
@@ -108,6 +109,8 @@ def arriving() -> Program:
     """Where packets come in: repeat what is known, or take a note."""
     p = Program()
     p.do(R6, "=", R1)
+    p.load(4, R2, R6, _PACKET_TYPE)
+    p.when(R2, "!=", _TO_US, "pass")  # for another on a link where everybody hears it, or for all: not forwarded
     _plain_tcp(p)
     for to, offset in ((_KEY, _SOURCE), (_KEY + 4, _TARGET), (_KEY + 8, _PORTS)):
         p.copy(4, R10, to, R7, offset)
