@@ -25,6 +25,8 @@ T = TypeVar("T")
 PASS, OK, REDIRECT = -1, 0, 7  # TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_REDIRECT
 COMPLETE = 4  # BPF_F_TEST_SKB_CHECKSUM_COMPLETE: the kernel compares its own sum of the packet afterwards
 NOTE_PLACES = 256
+#: The interfaces' own hardware addresses: what is for another is not for the gateway.
+MAC_IN, MAC_OUT = bytes.fromhex("02aa00000001"), bytes.fromhex("02bb00000002")
 
 _CALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361}  # __NR_bpf
 _TEST_RUN = 10
@@ -77,8 +79,9 @@ class Bench:
     def __init__(self, stack: ExitStack) -> None:
         # The kernel keeps namespace and processor per thread; notes are a processor's own.
         self._thread = stack.enter_context(ThreadPoolExecutor(1, initializer=self._enter))
-        names = ("way-in", "way-out", "other")
-        self.way_in, self.way_out, self.other = self.call(lambda: [_link(name) for name in names])
+        self.way_in, self.way_out, self.other = self.call(
+            lambda: [_link("way-in", MAC_IN), _link("way-out", MAC_OUT), _link("other", MAC_IN)]
+        )
         self.maps: dict[str, int] = {}
         self._known: set[bytes] = set()
         for name, shape in (*fast_path.maps(1024).items(), ("programs", _PROGRAMS)):
@@ -191,8 +194,10 @@ def bench() -> Iterator[Bench]:
         yield Bench(stack)
 
 
-def _link(name: str) -> int:
-    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}-peer"], check=True)
+def _link(name: str, mac: bytes) -> int:
+    subprocess.run(
+        ["ip", "link", "add", name, "address", mac.hex(":"), "type", "veth", "peer", "name", f"{name}-peer"], check=True
+    )
     shown = subprocess.run(["ip", "-o", "link", "show", name], check=True, capture_output=True, text=True)
     return int(shown.stdout.split(":")[0])
 

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .bpf_bench import COMPLETE, NOTE_PLACES, OK, PASS, REDIRECT, Bench, Ran, bench
+from .bpf_bench import COMPLETE, MAC_IN, MAC_OUT, NOTE_PLACES, OK, PASS, REDIRECT, Bench, Ran, bench
 from .frames import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, Segment, ahead, becomes, difference, internet_sum, mended
 
 pytestmark = pytest.mark.root
 EPOCH = 7
-KNOWN = Segment()
+KNOWN = Segment(mac_to=MAC_IN)
 DNAT = Segment(  # the target is another, and so are both neighbours
-    target="10.92.0.2", mac_to=bytes.fromhex("02bb00000001"), mac_from=bytes.fromhex("02bb00000002")
+    target="10.92.0.2", mac_to=bytes.fromhex("02bb00000001"), mac_from=MAC_OUT
 )
 BOTH = replace(DNAT, source="10.92.0.1", source_port=61000, target_port=6001)  # as with source addresses of its own
 octet = st.integers(0, 255)
@@ -88,7 +88,7 @@ mac = st.binary(min_size=6, max_size=6)
 port = st.integers(0, 65535)
 word = st.integers(0, 0xFFFFFFFF)
 plain = st.builds(
-    Segment, source=address, source_port=port, target=address, target_port=port, mac_to=mac, mac_from=mac,
+    Segment, source=address, source_port=port, target=address, target_port=port, mac_to=st.just(MAC_IN), mac_from=mac,
     sequence=word, acknowledged=word, ttl=st.integers(2, 255), service=octet, identification=port,
     flags=st.sets(st.sampled_from((PSH, URG, ECE, CWR))).map(lambda some: sum(some) | ACK),
     fragment=st.sampled_from((0, 0x4000, 0x8000)), tcp_options=st.binary(max_size=10).map(lambda some: 4 * some),
@@ -97,8 +97,11 @@ plain = st.builds(
 
 
 @settings(max_examples=300, deadline=None)
-@given(before=plain, after=plain)
-def test_every_plain_packet_is_rewritten_exactly(module_bench: Bench, before: Segment, after: Segment) -> None:
+@given(before=plain, after=plain, mac_to=mac)
+def test_every_plain_packet_is_rewritten_exactly(
+    module_bench: Bench, before: Segment, after: Segment, mac_to: bytes
+) -> None:
+    after = replace(after, mac_to=mac_to)
     module_bench.set_epoch(EPOCH)
     key = before.key(module_bench.way_in)
     module_bench.know(key, becomes(before, after, module_bench.way_out, epoch=EPOCH))
@@ -169,6 +172,14 @@ def test_the_same_packet_at_another_interface_passes(programs: Bench) -> None:
     ran = programs.arrive(KNOWN.frame, at=programs.other)
     assert ran.result in (PASS, OK)
     assert ran.frame == KNOWN.frame
+
+
+@pytest.mark.parametrize("mac_to", ["02aa00000003", "ffffffffffff", "01005e000001"])
+def test_a_packet_for_another_hardware_address_passes_and_ends_nothing(programs: Bench, mac_to: str) -> None:
+    for flags in (ACK, SYN, FIN | ACK, RST):
+        frame = replace(KNOWN, mac_to=bytes.fromhex(mac_to), flags=flags).frame
+        assert programs.arrive(frame) == Ran(PASS, frame)
+    assert is_known(programs) == (True, True)
 
 
 @pytest.mark.parametrize("epoch", [0, EPOCH - 1, EPOCH + 1, EPOCH << 8])
@@ -378,7 +389,7 @@ def test_whatever_is_changed_in_a_packet_it_is_repeated_exactly_or_untouched(mod
     assert is_known(module_bench) == ((False, False) if ours and not goes_on else (True, True))
 
 
-headed = st.binary(max_size=200).map(lambda rest: KNOWN.frame[:15] + rest)
+headed = st.binary(max_size=200).map(KNOWN.frame[:15].__add__)
 
 
 @settings(max_examples=300, deadline=None)
