@@ -1,6 +1,6 @@
 """Says its name, then gives back whatever it is sent.
 
-    python echo_server.py NAME ADDRESS PORT...
+python echo_server.py NAME ADDRESS PORT...
 """
 
 import asyncio
