@@ -84,7 +84,8 @@ class Bench:
         )
         self.maps: dict[str, int] = {}
         self._known: set[bytes] = set()
-        for name, shape in (*fast_path.maps(1024).items(), ("programs", _PROGRAMS)):
+        self._shapes = fast_path.maps(1024)
+        for name, shape in (*self._shapes.items(), ("programs", _PROGRAMS)):
             self.maps[name] = bpf.create_map(name, shape)
             stack.callback(os.close, self.maps[name])
         for number, made in enumerate((fast_path.arriving(), fast_path.leaving())):
@@ -141,7 +142,7 @@ class Bench:
     def knows(self, key: bytes) -> bytes | None:
         """What becomes of a flow's packets; None if it is not known."""
         try:
-            return bpf.get(self.maps[FLOWS], key, fast_path.maps(1)[FLOWS].value)
+            return bpf.get(self.maps[FLOWS], key, self._shapes[FLOWS].value)
         except FileNotFoundError:
             return None
 
@@ -176,12 +177,13 @@ class Bench:
 
     def write_note(self, place: int, note: bytes) -> None:
         """For every processor."""
-        possible = len(self._own(place, every=True)) // fast_path.NOTE_SIZE
-        bpf.put(self.maps[NOTES], _four(place), note.ljust(fast_path.NOTE_SIZE, b"\0") * possible)
+        size = self._shapes[NOTES].value
+        possible = len(self._own(place, every=True)) // size
+        bpf.put(self.maps[NOTES], _four(place), note.ljust(size, b"\0") * possible)
 
     def _own(self, place: int, *, every: bool = False) -> bytes:
         """A note of the bench's processor, or of every one that there is place for."""
-        size = fast_path.NOTE_SIZE
+        size = self._shapes[NOTES].value
         octets = bpf.get(self.maps[NOTES], _four(place), size * 1024)
         first = self.call(lambda: min(os.sched_getaffinity(0))) * size
         return octets if every else octets[first : first + size]
