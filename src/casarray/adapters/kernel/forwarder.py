@@ -297,7 +297,7 @@ class KernelForwarder:
                 self._structure = None
                 return None
             self._structure = seen = about.structure
-            sound = about.noted == self._fingerprint(channel, seen)
+            sound = about.noted == self._fingerprint(seen, readback.inventory(channel, self._name, {}))
             groups = []
             for group in seen.groups:
                 nodes, agreed = readback.nodes(channel, self._name, group, seen)
@@ -309,10 +309,9 @@ class KernelForwarder:
                 groups.append(replace(group, nodes=nodes, slots=first, backup=second))
         return replace(seen, groups=tuple(groups), addresses=seen.addresses if sound else ())
 
-    def _fingerprint(self, channel: Channel, seen: Table) -> str:
+    def _fingerprint(self, seen: Table, found: readback.Inventory | None) -> str:
         """What this version would have put there, and what the kernel says is there."""
         text_ = nft.transaction(structure(seen), pin_capacity=self._pin_capacity)
-        found = readback.inventory(channel, self._name, {})
         return f"{hashlib.sha256(text_.encode()).hexdigest()[:32]} {found.digest if found else 'nothing'}"
 
     async def _apply_one(self, change: Change) -> None:
@@ -387,7 +386,7 @@ class KernelForwarder:
         wanted = {name: len(rules) for name, rules in nft.chains(table).items() if rules}
         if found is None or found.rules != wanted:
             return  # somebody was faster; the missing fingerprint tells whoever looks next
-        noted = self._fingerprint(channel, structure(table))
+        noted = self._fingerprint(table, found)
         key = elements.classid_key(nft.FINGERPRINT_KEY)
         channel.commit(elements.add(self._name, nft.ABOUT, [elements.element(key, comment=noted)]))
 
