@@ -22,7 +22,7 @@ from casarray.core.dcerpc.syntax import NDR, NDR64, Syntax
 from casarray.core.dcerpc.tower import Tower
 from casarray.core.health.conversation import Answer, Failure
 from casarray.core.health.probes import Target, conversation
-from casarray.core.health.rpc import Agenda, Said, consulting, is_short_ack, offer, remembered_ack, without_group
+from casarray.core.health.rpc import Agenda, Ports, Said, consulting, is_short_ack, offer, remembered_ack, without_group
 
 RPC = Service("rpc", 5001, "rpc", ProbeKind.RPC, interfaces=(str(EMSMDB),))
 AB = Service("ab", None, "rpc", ProbeKind.RPC, interfaces=(str(NSPI), str(RFR)))
@@ -154,6 +154,26 @@ def test_questions_come_while_others_are_asked_and_not_after_the_last() -> None:
     assert said == [NSPI, EMSMDB, RFR]
     assert agenda.closed
     assert host.dialled == [135]
+
+
+def test_a_mapper_that_answers_a_question_is_not_asked_for_itself() -> None:
+    said = dict[Syntax, Said]()
+    asked = list[Syntax]()
+    agenda = Agenda(said.__setitem__, (EPM, NSPI, RFR))
+    for interface in agenda:
+        asked.append(interface)
+        agenda.heard(interface, Answer(False, "fault") if interface == NSPI else Ports((), NOT_REGISTERED))
+    assert asked == [NSPI, RFR]
+    assert said[EPM] == Ports((), NOT_REGISTERED)
+
+
+def test_a_mapper_that_has_answered_nothing_yet_is_asked_for_itself_at_last() -> None:
+    asked = list[Syntax]()
+    agenda = Agenda(lambda _interface, _said: None, (EPM, NSPI))
+    for interface in agenda:
+        asked.append(interface)
+        agenda.heard(interface, Answer(False, "fault"))
+    assert asked == [NSPI, EPM]
 
 
 def test_half_dead_is_down() -> None:

@@ -80,12 +80,12 @@ Said = Ports | Answer  # the latter: what is wrong with what it said
 class Agenda:
     """What an endpoint mapper is asked on one connection. Questions may be added until there is none left."""
 
-    __slots__ = ("_due", "closed", "hear")
+    __slots__ = ("_due", "_hear", "closed")
 
     def __init__(self, hear: Callable[[Syntax, Said], None], questions: Iterable[Syntax] = ()) -> None:
         """``hear`` is told each answer when it comes."""
-        self.hear = hear
         self.closed = False
+        self._hear = hear
         self._due = dict.fromkeys(questions)
 
     def add(self, interface: Syntax) -> None:
@@ -93,12 +93,19 @@ class Agenda:
         self._due[interface] = None
 
     def __iter__(self) -> Iterator[Syntax]:
-        """The questions, in the order in which they came; after the last it is closed."""
+        """The questions, in the order in which they came, the one for the mapper itself last; then it is closed."""
         while self._due:
-            interface = next(iter(self._due))
+            interface = next((i for i in self._due if i != EPM), EPM)
             del self._due[interface]
             yield interface
         self.closed = True
+
+    def heard(self, interface: Syntax, said: Said) -> None:
+        """It said this. Who answers a question lives: there is no need to ask it for itself any more."""
+        self._hear(interface, said)
+        if EPM in self._due and isinstance(said, Ports):
+            del self._due[EPM]
+            self._hear(EPM, said)
 
 
 def inquiry(service: Service, mapper_port: int | None) -> Inquiry | None:
@@ -129,7 +136,7 @@ def consulting(port: int, agenda: Agenda) -> Steps:
     if isinstance(client, Answer):
         return client
     for interface in agenda:
-        agenda.hear(interface, (yield from _mapped(client, port, interface)))
+        agenda.heard(interface, (yield from _mapped(client, port, interface)))
     return Answer(True, f"answers ept_map on {port}")
 
 
