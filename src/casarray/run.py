@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from casarray.adapters.allocator import return_big_blocks
 from casarray.adapters.clock import SystemClock
 from casarray.adapters.config_reader import read_config
-from casarray.adapters.dns import resolve
 from casarray.adapters.kernel.addresses import HostAddresses
 from casarray.adapters.kernel.fast_path import FastPath
 from casarray.adapters.kernel.forwarder import KernelForwarder
@@ -33,23 +32,20 @@ from casarray.adapters.kernel.vip import place, withdraw
 from casarray.adapters.log import log_to_stderr
 from casarray.adapters.net.dial import DialProber, Door
 from casarray.adapters.net.mapper import MapperListener, settings_of
-from casarray.adapters.net.userspace import UserspaceForwarder
-from casarray.adapters.stores.following import open_feed
 from casarray.adapters.stores.sqlite import SqliteState
 from casarray.adapters.systemd import Notifier
 from casarray.app.arrays import ArrayService
-from casarray.app.directory_feed import DirectoryFeed
 from casarray.app.gatekeeper import Plan
 from casarray.app.gateway import GatewayService
 from casarray.app.operations import GatewayStatus
 from casarray.app.ports import Mapper, ServerWish, State
 from casarray.core.config import Config, Mode
-from casarray.core.directory.model import Directory
 from casarray.core.errors import CasarrayError, Unavailable
 from casarray.core.forwarding.table import Address
 
 if TYPE_CHECKING:
     from casarray.adapters.control import ControlServer
+    from casarray.app.directory_feed import DirectoryFeed
     from casarray.autodiscover import RunningAutodiscover
     from casarray.rpc_proxy import RunningProxy
 
@@ -187,11 +183,12 @@ class Gateway:
         service.rpc_http = proxy.status
         return proxy
 
-    async def _start_autodiscover(self, feed: DirectoryFeed | None, service: GatewayService) -> None:
+    async def _start_autodiscover(self, feed: "DirectoryFeed | None", service: GatewayService) -> None:
         """Where the file has a place for it: clients are told by the directory as the gateway knows it."""
         if not (self._told.listen or self._told.redirect_listen):
             return
         from casarray.autodiscover import RunningAutodiscover  # noqa: PLC0415 - few gateways have one
+        from casarray.core.directory.model import Directory  # noqa: PLC0415 - as above
 
         profile, name = self._config.directory.profile, self._config.gateway.name
         directory = (lambda: feed.directory) if feed is not None else Directory
@@ -200,11 +197,14 @@ class Gateway:
         self._autodiscover = running
         service.answers = lambda: running.server.counts
 
-    async def _open_feed(self) -> DirectoryFeed | None:
+    async def _open_feed(self) -> "DirectoryFeed | None":
         """The directory, read once, if the file says that arrays come from one; they are the configuration's then."""
         settings, gateway = self._config.directory, self._config.gateway
         if settings.is_file:
             return None
+        from casarray.adapters.dns import resolve  # noqa: PLC0415 - a gateway with a file has none
+        from casarray.adapters.stores.following import open_feed  # noqa: PLC0415 - as above
+
         feed = open_feed(gateway, settings, resolve)
         await feed.start()
         self._config = replace(feed.config(gateway), api=self._config.api)
@@ -212,7 +212,7 @@ class Gateway:
             log.warning("the directory has no array to serve yet; add one, and it is served at once")
         return feed
 
-    async def _load(self, feed: DirectoryFeed | None) -> Config:
+    async def _load(self, feed: "DirectoryFeed | None") -> Config:
         """The configuration as it is now: that of the file, with the arrays of the directory if they come from one."""
         config = await asyncio.to_thread(read_config, self._path)
         if self._autodiscover is not None:
@@ -226,7 +226,7 @@ class Gateway:
             return config
         return replace(feed.config(config.gateway), directory=config.directory, api=config.api)
 
-    async def _follow(self, feed: DirectoryFeed, service: GatewayService) -> None:
+    async def _follow(self, feed: "DirectoryFeed", service: GatewayService) -> None:
         """What changes in the directory is served."""
         async for _ in feed.changes():
             try:
@@ -317,6 +317,8 @@ class Gateway:
         if self._mode is Mode.KERNEL:
             addresses = HostAddresses(self._config.gateway.interface)
             return ArrayService(plan, KernelForwarder(plan.array.name), self._clock, prober, addresses)
+
+        from casarray.adapters.net.userspace import UserspaceForwarder  # noqa: PLC0415 - the kernel's mode has none
 
         # The relay meets a member that refuses before any probe does, and says so.
         def unreachable(group: str, member_id: int) -> None:

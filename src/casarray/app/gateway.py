@@ -7,9 +7,9 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from casarray.app.arrays import ArrayService
-from casarray.app.directory_feed import DirectoryFeed
 from casarray.app.gatekeeper import Plan
 from casarray.app.operations import (
     Explanation,
@@ -26,6 +26,9 @@ from casarray.core.config import Array, Config, Wish
 from casarray.core.errors import CasarrayError, ConfigError, Conflict, NotFound
 from casarray.core.forwarding.table import Address
 from casarray.core.forwarding.wanted import group_services
+
+if TYPE_CHECKING:
+    from casarray.app.directory_feed import DirectoryFeed
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +71,7 @@ class GatewayService:
         open_array: Callable[[Plan, Mapping[str, ServerWish]], Awaitable[ArrayService]],
         resident_bytes: Callable[[], int] = lambda: 0,
         pool: Addresses | None = None,
-        feed: DirectoryFeed | None = None,
+        feed: "DirectoryFeed | None" = None,
     ) -> None:
         """``pool`` brings the source addresses that clients are hidden behind; without it, somebody else does.
 
