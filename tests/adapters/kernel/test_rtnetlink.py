@@ -102,7 +102,7 @@ def test_a_program_is_put_replaced_told_from_other_filters_and_taken_away(lab: "
     asked(lab, lambda r: r.add_clsact(index))
     with pytest.raises(FileExistsError):
         asked(lab, lambda r: r.add_clsact(index))
-    spot, program = Spot(index, INGRESS, 0x1234, 0xCA5A), bpf.load("test", PASS_ALL)
+    spot, program = Spot(index, INGRESS, 0x1234, 0xCA5A, 0x0003), bpf.load("test", PASS_ALL)
     for name in ("casarray CAS in", "casarray CAS in", "casarray CAS newer"):
         asked(lab, partial(Routes.put_program, spot=spot, descriptor=program, name=name))
     assert asked(lab, lambda r: r.filters(index, INGRESS)) == [Filter("bpf", "casarray CAS newer", 0x1234)]

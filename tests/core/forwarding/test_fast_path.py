@@ -12,7 +12,7 @@ from casarray.core.forwarding.fast_path import (
     ADDRESSES,
     FLOWS,
     LINKS,
-    NOTE_SIZE,
+    IPV4,
     NOTES,
     STATE,
     MapShape,
@@ -63,7 +63,7 @@ def test_no_epoch_is_zeros() -> None:
 
 def account(last: int, packets: int) -> bytes:
     """A processor's own, in a note's place."""
-    return struct.pack("<IxxxxQ", last, packets).ljust(NOTE_SIZE, b"\xff")
+    return struct.pack("<IxxxxQ", last, packets).ljust(IPV4.note, b"\xff")
 
 
 @given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, (1 << 63) - 1)), max_size=8))
@@ -72,7 +72,7 @@ def test_packets_repeated_are_the_sum_over_all_processors(processors: list[tuple
 
 
 def test_processors_that_are_not_there_have_repeated_nothing() -> None:
-    assert repeated(account(200, 5) + bytes(NOTE_SIZE * 1023)) == 5
+    assert repeated(account(200, 5) + bytes(IPV4.note * 1023)) == 5
     assert repeated(b"") == 0
 
 

@@ -1,7 +1,7 @@
 """Has packets of connections that stand go past netfilter: see `casarray.core.forwarding.fast_path`.
 
-The two programs hang as filters in each Ethernet interface's `clsact`, under a name and handle of the array's own, and
-go on without us. Whoever comes next puts new programs in their place, which begin with nothing learnt.
+The programs of each IP version hang as filters in each Ethernet interface's `clsact`, under names and a handle of the
+array's own, and go on without us. Whoever comes next puts new programs in their place, which begin with nothing learnt.
 
 Only what makes packets faster is done here: where it cannot be, a sentence says why, and all goes the usual way.
 """
@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +29,15 @@ from casarray.core.forwarding.table import Address
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
-#: Directions of connections that are remembered, the least used forgotten first: 65,536 connections, 16 MiB.
+#: Directions of connections that are remembered, the least used forgotten first: 65,536 connections of each IP version
+#: that the array has; 16 MiB for IPv4, 24 for IPv6.
 FLOWS = 131_072
 
 _ETHERNET, _UP = 1, 0x1
-_PREFERENCE = 0xCA5A
+_PREFERENCES = {4: 0xCA5A, 6: 0xCA5B}  # the kernel wants one for each protocol
+_PROTOCOLS = {4: 0x0800, 6: 0x86DD}  # ETH_P_IP, ETH_P_IPV6
+_VERSIONS = {4: fast_path.IPV4, 6: fast_path.IPV6}
+_PLACES = {EGRESS: "out", INGRESS: "in"}  # first where packets leave, so that no note is taken that nobody reads
 _MOST_PROCESSORS = 1024
 _CONNTRACK = "net/netfilter/nf_conntrack_tcp_"
 # RFC 5382, 5: what translates addresses may not forget an idle connection within 2 h 4 min.
@@ -41,22 +45,73 @@ _UNACKNOWLEDGED_SECONDS = 7440
 _NONE_YET = "no interface for it was found yet"
 
 
+class _Programs:
+    """Those of one IP version and their maps. Errors as `bpf.create_map` and `bpf.load`."""
+
+    def __init__(self, version: int, flows: int) -> None:
+        self._version = _VERSIONS[version]
+        self._maps: dict[str, int] = {}
+        self._loaded: dict[int, int] = {}  # where -> descriptor
+        self._addresses: set[bytes] = set()
+        try:
+            for name, shape in fast_path.maps(flows, self._version).items():
+                self._maps[name] = bpf.create_map(f"casarray_{name}", shape)
+            for where, made in ((EGRESS, fast_path.leaving), (INGRESS, fast_path.arriving)):
+                self._loaded[where] = bpf.load("casarray", made(self._version).assembled(self._maps))
+        except BaseException:
+            self.close()
+            raise
+
+    def descriptor(self, where: int) -> int:
+        """The program for there."""
+        return self._loaded[where]
+
+    def serve(self, addresses: set[bytes]) -> None:
+        """These are the array's."""
+        for address in self._addresses - addresses:
+            bpf.discard(self._maps[fast_path.ADDRESSES], address)
+        for address in addresses - self._addresses:
+            bpf.put(self._maps[fast_path.ADDRESSES], address, bytes(4))
+        self._addresses = addresses
+
+    def use(self, link: Link) -> None:
+        """Packets may leave there."""
+        bpf.put(self._maps[fast_path.LINKS], _number(link.index), _number(link.mtu))
+
+    def leave(self, index: int) -> None:
+        """Not there any more."""
+        bpf.discard(self._maps[fast_path.LINKS], _number(index))
+
+    def set_epoch(self, epoch: int) -> None:
+        """0: nothing is repeated."""
+        bpf.put(self._maps[fast_path.STATE], bytes(4), fast_path.epoch_value(epoch))
+
+    def repeated(self) -> int:
+        """Packets so far."""
+        size = self._version.note * _MOST_PROCESSORS
+        return fast_path.repeated(bpf.get(self._maps[fast_path.NOTES], bytes(4), size), self._version)
+
+    def close(self) -> None:
+        """What hangs on interfaces stays there."""
+        for descriptor in (*self._maps.values(), *self._loaded.values()):
+            os.close(descriptor)
+        self._maps, self._loaded = {}, {}
+
+
 class FastPath:
     """That of one array, in the network namespace of the thread that uses it. `renew` and `close` block."""
 
     def __init__(self, array: str, *, flows: int = FLOWS, proc: Path = Path("/proc")) -> None:
         """Nothing is asked of the kernel before `renew`."""
-        self._names = {INGRESS: f"casarray {array} in", EGRESS: f"casarray {array} out"}
+        self._prefix = f"casarray {array} "
         self._handle = zlib.crc32(array.encode()) & 0x7FFFFFFF | 1
         self._flows = flows
         self._proc = proc
         self._one_at_a_time = threading.Lock()
         self._pausing = threading.Lock()  # held for microseconds, so that a flush waits for no interface
-        self._maps: dict[str, int] = {}
-        self._programs: dict[int, int] = {}  # where -> descriptor
+        self._programs: dict[int, _Programs] = {}  # by IP version
         self._links: dict[int, Link] = {}
-        self._addresses: set[bytes] = set()
-        self._epoch = 0
+        self._epoch = 1
         self._pauses = 0
         self._impossible = ""
         self._closed = False
@@ -80,11 +135,7 @@ class FastPath:
             return self._last  # the interfaces are being looked at, and whoever asks is the event loop
         try:
             names = tuple(link.name for link in self._links.values())
-            packets = 0
-            if self._maps:
-                size = fast_path.NOTE_SIZE * _MOST_PROCESSORS
-                with suppress(OSError):
-                    packets = fast_path.repeated(bpf.get(self._maps[fast_path.NOTES], bytes(4), size))
+            packets = sum(programs.repeated() for programs in self._programs.values())
             self._last = FastPathStatus(names, packets, self._impossible or ("" if names else _NONE_YET))
             return self._last
         finally:
@@ -95,14 +146,15 @@ class FastPath:
         with self._one_at_a_time:
             if self._closed or self._impossible:
                 return
-            if not self._maps and not self._load():
+            wanted: set[int] = {a.version for a in addresses}
+            if not all(version in self._programs or self._load(version) for version in sorted(wanted)):
                 return
-            self._serve({a.packed for a in addresses if a.version == 4})
+            for version, programs in self._programs.items():
+                programs.serve({a.packed for a in addresses if a.version == version})
             with routes() as route:
                 links = {link.index: link for link in _ethernet(route)}
                 for index in self._links.keys() - links.keys():
-                    bpf.discard(self._maps[fast_path.LINKS], _number(index))
-                    del self._links[index]
+                    self._leave(index)
                 for link in links.values():
                     self._attach(route, link)
             self._say("on " + ", ".join(link.name for link in self._links.values()) if self._links else "off")
@@ -131,30 +183,27 @@ class FastPath:
                     self._take_away()
             finally:
                 with self._pausing:
-                    for descriptor in (*self._maps.values(), *self._programs.values()):
-                        os.close(descriptor)
-                    self._maps, self._programs, self._links = {}, {}, {}
+                    for programs in self._programs.values():
+                        programs.close()
+                    self._programs, self._links = {}, {}
 
-    def _load(self) -> bool:
-        maps: dict[str, int] = {}
-        programs: dict[int, int] = {}
+    def _load(self, version: int) -> bool:
         try:
-            for name, shape in fast_path.maps(self._flows).items():
-                maps[name] = bpf.create_map(f"casarray_{name}", shape)
-            for where, made in ((EGRESS, fast_path.leaving()), (INGRESS, fast_path.arriving())):
-                programs[where] = bpf.load("casarray", made.assembled(maps))
-            self._set_switches()
+            programs = _Programs(version, self._flows)
+            try:
+                self._set_switches()
+            except BaseException:
+                programs.close()
+                raise
         except CasarrayError as error:
-            for descriptor in (*maps.values(), *programs.values()):
-                os.close(descriptor)
             self._impossible = str(error)
             self._take_away()  # an earlier run's, which nobody would pause
+            self._links = {}
             self._say(f"off: {error}")
             return False
         with self._pausing:
-            self._maps, self._programs = maps, programs
-            self._epoch += 1
-            self._set_epoch(0 if self._pauses else self._epoch)
+            self._programs[version] = programs
+            programs.set_epoch(0 if self._pauses else self._epoch)
         return True
 
     def _set_switches(self) -> None:
@@ -169,60 +218,64 @@ class FastPath:
             if int(waits.read_text()) < _UNACKNOWLEDGED_SECONDS:
                 waits.write_text(str(_UNACKNOWLEDGED_SECONDS))
 
-    def _serve(self, addresses: set[bytes]) -> None:
-        for address in self._addresses - addresses:
-            bpf.discard(self._maps[fast_path.ADDRESSES], address)
-        for address in addresses - self._addresses:
-            bpf.put(self._maps[fast_path.ADDRESSES], address, bytes(4))
-        self._addresses = addresses
-
     def _attach(self, route: Routes, link: Link) -> None:
-        filters = {where: _filters(route, link.index, where) for where in self._names}
-        strangers = [one for found in filters.values() for one in found if not one.name.startswith("casarray ")]
-        if strangers:
+        found = {where: _filters(route, link.index, where) for where in _PLACES}
+        if any(not one.name.startswith("casarray ") for there in found.values() for one in there):
             # What they decide of packets would not be asked for those that go past them.
-            if self._links.pop(link.index, None):
-                bpf.discard(self._maps[fast_path.LINKS], _number(link.index))
-            for where in self._names:
-                self._detach(route, link.index, where, filters[where])
+            self._leave(link.index)
+            self._detach(route, link.index, found)
             return
-        bpf.put(self._maps[fast_path.LINKS], _number(link.index), _number(link.mtu))
-        ours = all(any(one.handle == self._handle for one in filters[where]) for where in self._names)
-        if link.index in self._links and ours:
+        for programs in self._programs.values():
+            programs.use(link)
+        ours = {one.name for there in found.values() for one in there if one.handle == self._handle}
+        if link.index in self._links and ours >= {self._name(*spot) for spot in self._spots()}:
             self._links[link.index] = link
             return
         try:
             with suppress(OSError):  # it is there
                 route.add_clsact(link.index)
-            # First where packets leave, so that no note is taken that nobody reads.
-            for where in (EGRESS, INGRESS):
-                route.put_program(self._spot(link.index, where), self._programs[where], self._names[where])
+            for version, where in self._spots():
+                descriptor = self._programs[version].descriptor(where)
+                route.put_program(self._spot(link.index, version, where), descriptor, self._name(version, where))
         except OSError as error:
             raise Unavailable(f"no program can be put on {link.name}: {error}") from error
         self._links[link.index] = link
 
+    def _leave(self, index: int) -> None:
+        if self._links.pop(index, None) is not None:
+            for programs in self._programs.values():
+                programs.leave(index)
+
     def _take_away(self) -> None:
         with routes() as route:
             for link in route.links():
-                found = {where: _filters(route, link.index, where) for where in self._names}
-                for where in self._names:
-                    self._detach(route, link.index, where, found[where])
-                if any(found.values()) and not any(_filters(route, link.index, where) for where in self._names):
+                found = {where: _filters(route, link.index, where) for where in _PLACES}
+                self._detach(route, link.index, found)
+                if any(found.values()) and not any(_filters(route, link.index, where) for where in _PLACES):
                     with suppress(OSError):
                         route.delete_clsact(link.index)
 
-    def _detach(self, route: Routes, index: int, where: int, found: list[Filter]) -> None:
-        for one in found:
-            if one.name == self._names[where]:
-                with suppress(OSError):  # somebody was faster
-                    route.delete_program(replace(self._spot(index, where), handle=one.handle))
+    def _detach(self, route: Routes, index: int, found: Mapping[int, Sequence[Filter]]) -> None:
+        there = {(where, one.name): one.handle for where, filters in found.items() for one in filters}
+        for version in _VERSIONS:
+            for where in _PLACES:
+                handle = there.get((where, self._name(version, where)))
+                if handle is not None:
+                    with suppress(OSError):  # somebody was faster
+                        route.delete_program(replace(self._spot(index, version, where), handle=handle))
 
-    def _spot(self, index: int, where: int) -> Spot:
-        return Spot(index, where, self._handle, _PREFERENCE)
+    def _spots(self) -> list[tuple[int, int]]:
+        return [(version, where) for version in self._programs for where in _PLACES]
+
+    def _spot(self, index: int, version: int, where: int) -> Spot:
+        return Spot(index, where, self._handle, _PREFERENCES[version], _PROTOCOLS[version])
+
+    def _name(self, version: int, where: int) -> str:
+        return f"{self._prefix}{_PLACES[where]}{version}"
 
     def _set_epoch(self, epoch: int) -> None:
-        if self._maps:
-            bpf.put(self._maps[fast_path.STATE], bytes(4), fast_path.epoch_value(epoch))
+        for programs in self._programs.values():
+            programs.set_epoch(epoch)
 
     def _say(self, what: str) -> None:
         if what != self._said:

@@ -50,7 +50,6 @@ _TCA_KIND, _TCA_OPTIONS = 1, 2
 _BPF_FD, _BPF_NAME, _BPF_FLAGS = 6, 7, 8
 _BPF_ACT_DIRECT = 1
 _CLSACT, _CLSACT_HANDLE = 0xFFFFFFF1, 0xFFFF0000
-_ALL_PROTOCOLS = socket.htons(0x0003)
 _ATTEMPTS = 20
 _LARGEST = 1 << 17
 
@@ -94,6 +93,7 @@ class Spot:
     where: int  # INGRESS or EGRESS
     handle: int
     preference: int
+    protocol: int  # ETH_P_*; packets of others are not shown to it
 
 
 class Routes:
@@ -172,7 +172,7 @@ class Routes:
         return found
 
     def put_program(self, spot: Spot, descriptor: int, name: str) -> None:
-        """Have the BPF program decide of all packets there, in place of one that is there."""
+        """Have the BPF program decide of packets there, in place of one that is there."""
         options = nest(
             _TCA_OPTIONS,
             attribute(_BPF_FD, struct.pack("=I", descriptor)),
@@ -243,5 +243,5 @@ def _family(address: Address) -> int:
 
 
 def _filter(spot: Spot) -> bytes:
-    info = spot.preference << 16 | _ALL_PROTOCOLS
+    info = spot.preference << 16 | socket.htons(spot.protocol)
     return _TRAFFIC.pack(0, spot.index, spot.handle, spot.where, info) + text(_TCA_KIND, "bpf")
