@@ -111,7 +111,9 @@ _LENGTH, _PACKET_TYPE, _PROTOCOL, _VLAN_PRESENT, _IFINDEX, _TC_INDEX, _TC_CLASSI
     0, 4, 16, 20, 40, 44, 72, 76, 80, 176,
 )  # fmt: skip
 # enum bpf_func_id
-_LOOK_UP, _UPDATE, _DELETE, _RANDOM, _WRITE, _TCP_SUM, _REDIRECT, _SUM, _COARSE_CLOCK = 1, 2, 3, 7, 9, 11, 23, 28, 160
+_LOOK_UP, _UPDATE, _DELETE, _RANDOM, _WRITE, _TCP_SUM, _REDIRECT, _SUM, _ADD_TO_SUM, _COARSE_CLOCK = (
+    1, 2, 3, 7, 9, 11, 23, 28, 40, 160,
+)  # fmt: skip
 _NEXT_PROGRAM, _OK, _DROP = -1, 0, 2  # TC_ACT_*
 _TO_US = 0  # PACKET_HOST: its hardware address is the interface's
 
@@ -122,7 +124,7 @@ _SEQUENCE, _ACKNOWLEDGED, _TCP_SIZE, _TCP_FLAGS, _TCP_END = 4, 8, 12, 13, 20  # 
 _NOT_WHOLE = 0xFF3F  # more fragments, or not the first; in network order, as a little-endian machine reads it
 _FIN_SYN_RST, _ACK = 0x07, 0x10
 _PSEUDO_HEADER = 0x10
-_MINUS_ONE = 0xFFFE  # of a TTL, as a little-endian machine adds to a one's complement sum
+_MINUS_ONE_TTL, _MINUS_ONE_HOP = 0xFFFE, 0xFEFF  # as a little-endian machine adds to a one's complement sum
 _ONE_HOP = 1 << 24  # the last of four octets
 
 _ACCOUNT_LAST, _ACCOUNT_PACKETS = 0, 8  # under key 0: the place of the last note; packets repeated
@@ -294,6 +296,11 @@ def _repeat(p: Program, v: Version) -> None:
     _write(p, 0, v.ports)
     p.when(R0, "!=", 0, "pass")
     _sum_tcp(p, v, _TCP_CHANGE, _PSEUDO_HEADER)
+    if v is not IPV4:
+        # The hardware's sum of the packet, if it took one: no checksum of the header's makes up for its changes.
+        p.do(R1, "=", R6)
+        p.load(4, R2, R9, _IP_CHANGE)
+        p.call(_ADD_TO_SUM)
     p.load(4, R2, R10, _KEY + 2 * v.address)
     p.load(4, R3, R9, _NEW_PORTS)
     p.when(R2, "==", R3, "out")
@@ -413,7 +420,7 @@ def _learn(p: Program, v: Version) -> None:
     p.do(R0, "<<", 32)
     p.do(R0, ">>", 32)
     _fold(p, R0)
-    p.do(R0, "+", _MINUS_ONE)
+    p.do(R0, "+", _MINUS_ONE_TTL if v is IPV4 else _MINUS_ONE_HOP)
     p.store(4, R10, _VALUE + _IP_CHANGE, R0)
     p.call(_COARSE_CLOCK)
     p.do(R0, "+", _VALID_NANOSECONDS)
