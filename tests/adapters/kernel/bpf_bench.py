@@ -74,9 +74,9 @@ def _before() -> Program:
 
 
 class Bench:
-    """Both programs with maps of their own, in a network namespace that ends with it."""
+    """Both programs of an IP version with maps of their own, in a network namespace that ends with it."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, version: fast_path.Version) -> None:
         # The kernel keeps namespace and processor per thread; notes are a processor's own.
         self._thread = stack.enter_context(ThreadPoolExecutor(1, initializer=self._enter))
         self.way_in, self.way_out, self.other = self.call(
@@ -84,11 +84,12 @@ class Bench:
         )
         self.maps: dict[str, int] = {}
         self._known: set[bytes] = set()
-        self._shapes = fast_path.maps(1024)
+        self._version = version
+        self._shapes = fast_path.maps(1024, version)
         for name, shape in (*self._shapes.items(), ("programs", _PROGRAMS)):
             self.maps[name] = bpf.create_map(name, shape)
             stack.callback(os.close, self.maps[name])
-        for number, made in enumerate((fast_path.arriving(), fast_path.leaving())):
+        for number, made in enumerate((fast_path.arriving(version), fast_path.leaving(version))):
             program = self._load(stack, made)
             bpf.put(self.maps["programs"], _four(number), _four(program))
         self._first = self._load(stack, _before())
@@ -166,7 +167,7 @@ class Bench:
             bpf.put(self.maps[LINKS], _four(interface), _four(mtu))
 
     def repeated(self) -> int:
-        return fast_path.repeated(self._own(0, every=True))
+        return fast_path.repeated(self._own(0, every=True), self._version)
 
     def last_place(self) -> int:
         """Of the last note taken."""
@@ -190,10 +191,10 @@ class Bench:
 
 
 @contextmanager
-def bench() -> Iterator[Bench]:
+def bench(version: fast_path.Version = fast_path.IPV4) -> Iterator[Bench]:
     """A bench, and nothing of it afterwards."""
     with ExitStack() as stack:
-        yield Bench(stack)
+        yield Bench(stack, version)
 
 
 def _link(name: str, mac: bytes) -> int:

@@ -6,7 +6,7 @@ Nothing of it is computed as the programs compute it: every checksum is a sum ov
 import struct
 import time
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
 WHOLE = 0x4000  # "don't fragment"
@@ -24,7 +24,7 @@ def internet_sum(octets: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A TCP segment over IPv4 as it lies in a frame."""
+    """A TCP segment over the IP version of its addresses, as it lies in a frame."""
 
     source: str = "10.91.0.2"
     source_port: int = 40000
@@ -39,13 +39,18 @@ class Segment:
     service: int = 0
     identification: int = 0x0102
     fragment: int = WHOLE
-    ip_options: bytes = b""
+    ip_options: bytes = b""  # of IPv4
+    extensions: tuple[int, bytes] = (6, b"")  # of IPv6: the first one's type, and all of them
     tcp_options: bytes = b""
     payload: bytes = b"hello"
 
     @property
     def addresses(self) -> bytes:
-        return IPv4Address(self.source).packed + IPv4Address(self.target).packed
+        return ip_address(self.source).packed + ip_address(self.target).packed
+
+    @property
+    def version(self) -> int:
+        return ip_address(self.source).version
 
     @property
     def ports(self) -> bytes:
@@ -53,21 +58,30 @@ class Segment:
 
     @property
     def ethernet(self) -> bytes:
-        return self.mac_to + self.mac_from + b"\x08\x00"
+        return self.mac_to + self.mac_from + (b"\x08\x00" if self.version == 4 else b"\x86\xdd")
 
     @property
     def frame(self) -> bytes:
         offset = (20 + len(self.tcp_options)) // 4 << 4
         words = struct.pack("!IIBBHHH", self.sequence, self.acknowledged, offset, self.flags, 0xFFFF, 0, 0)
         tcp = self.ports + words + self.tcp_options + self.payload
+        pseudo = self.addresses + struct.pack("!II", len(tcp), 6)
+        tcp = tcp[:16] + struct.pack("!H", internet_sum(pseudo + tcp)) + tcp[18:]
+        return self.ethernet + (self._header4(tcp) if self.version == 4 else self._header6(tcp)) + tcp
+
+    def _header4(self, tcp: bytes) -> bytes:
         size = 20 + len(self.ip_options)
         first = (
             0x40 | size // 4, self.service, size + len(tcp), self.identification, self.fragment, self.ttl, 6, 0,
         )  # fmt: skip
         ip = struct.pack("!BBHHHBBH", *first) + self.addresses + self.ip_options
-        ip = ip[:10] + struct.pack("!H", internet_sum(ip)) + ip[12:]
-        pseudo = self.addresses + struct.pack("!HH", 6, len(tcp))
-        return self.ethernet + ip + tcp[:16] + struct.pack("!H", internet_sum(pseudo + tcp)) + tcp[18:]
+        return ip[:10] + struct.pack("!H", internet_sum(ip)) + ip[12:]
+
+    def _header6(self, tcp: bytes) -> bytes:
+        """What identifies IPv4's fragments is the flow's label here."""
+        first = 6 << 28 | self.service << 20 | self.identification
+        kind, extensions = self.extensions
+        return struct.pack("!IHBB", first, len(extensions) + len(tcp), kind, self.ttl) + self.addresses + extensions
 
     def key(self, interface: int) -> bytes:
         """That of its flow, when it comes in by this interface."""
@@ -86,11 +100,20 @@ class Segment:
 
 
 def mended(frame: bytes) -> bytes:
-    """With right checksums, whatever else is in these octets where a plain segment has its fields."""
-    ip, tcp = frame[14:24] + b"\0\0" + frame[26:34], frame[34:50] + b"\0\0" + frame[52:]
-    pseudo = ip[12:] + struct.pack("!HH", 6, len(tcp))
-    sums = struct.pack("!H", internet_sum(ip)), struct.pack("!H", internet_sum(pseudo + tcp))
-    return frame[:14] + ip[:10] + sums[0] + ip[12:] + tcp[:16] + sums[1] + tcp[18:]
+    """With right checksums, whatever else is in these octets where a plain segment over IPv4 has its fields."""
+    ip = frame[14:24] + b"\0\0" + frame[26:34]
+    return _tcp_mended(frame[:14] + ip[:10] + struct.pack("!H", internet_sum(ip)) + ip[12:] + frame[34:], 34, 4)
+
+
+def mended6(frame: bytes) -> bytes:
+    """The same of one over IPv6."""
+    return _tcp_mended(frame, 54, 16)
+
+
+def _tcp_mended(frame: bytes, at: int, address: int) -> bytes:
+    tcp = frame[at : at + 16] + b"\0\0" + frame[at + 18 :]
+    pseudo = frame[at - 2 * address : at] + struct.pack("!II", len(tcp), 6)
+    return frame[:at] + tcp[:16] + struct.pack("!H", internet_sum(pseudo + tcp)) + tcp[18:]
 
 
 def ahead(seconds: float) -> int:
@@ -103,11 +126,13 @@ def becomes(
 ) -> bytes:
     """A flow's entry: packets like ``before`` leave by ``out``, with addresses, ports and MACs of ``after``."""
     addresses = difference(before.addresses, after.addresses)
-    header = difference(before.addresses + b"\1\0", after.addresses + b"\0\0")  # and a TTL that is one less
+    one = b"\1\0" if before.version == 4 else b"\0\1"  # a TTL stands at an even place, a hop limit at an odd one
+    header = difference(before.addresses + one, after.addresses + b"\0\0")
+    new4, new6 = (after.addresses, b"") if after.version == 4 else (bytes(8), after.addresses)
     return struct.pack(
-        "<IIQ 8s4s III IH 14s4x", epoch, out, ahead(60) if until is None else until, after.addresses, after.ports,
+        "<IIQ 8s4s III IH 14s4x", epoch, out, ahead(60) if until is None else until, new4, after.ports,
         header, addresses, difference(before.ports, after.ports), mtu, 0, after.ethernet,
-    )  # fmt: skip
+    ) + new6  # fmt: skip
 
 
 def difference(old: bytes, new: bytes) -> int:
