@@ -8,6 +8,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -33,18 +34,19 @@ ENOUGH = 64  # messages, after which a connection is surely known: one packet of
 
 
 @contextmanager
-def built(folder: Path, *changes: tuple[str, str], plan: Plan | None = None) -> Iterator[NetworkSite]:
+def built(folder: Path, *changes: tuple[str, str], plan: Plan | None = None, version: int = 4) -> Iterator[NetworkSite]:
     """Three machines that echo, and a gateway before them."""
     site = NetworkSite(folder, servers=NAMES, plan=plan)
 
     async def start() -> None:
         site.build()
-        text = MAIL_ARRAY.format(mode="kernel", folder=site.folder, vip=site.vip, services=SERVICE)
-        text += "".join(SERVER.format(name=name, address=site.addresses(name)[0]) for name in NAMES)
+        vip = site.vip if version == 4 else site.plan.vip6
+        text = MAIL_ARRAY.format(mode="kernel", folder=site.folder, vip=vip, services=SERVICE)
+        text += "".join(SERVER.format(name=name, address=own_address(site, name, version)) for name in NAMES)
         site.config_path.write_text(text)
         edit(site, *changes)
         for name in NAMES:
-            await start_server(site, name)
+            await start_server(site, name, version)
         await site.start_gateway()
         await soon(lambda: fast_path(site).interfaces)
 
@@ -55,9 +57,13 @@ def built(folder: Path, *changes: tuple[str, str], plan: Plan | None = None) -> 
         site.close()
 
 
-async def start_server(site: NetworkSite, name: str) -> None:
+def own_address(site: NetworkSite, name: str, version: int) -> str:
+    return next(address for address in site.addresses(name) if ip_address(address).version == version)
+
+
+async def start_server(site: NetworkSite, name: str, version: int) -> None:
     script = str(Path(__file__).with_name("echo_server.py"))
-    command = [sys.executable, script, name, site.addresses(name)[0], str(PORT)]
+    command = [sys.executable, script, name, own_address(site, name, version), str(PORT)]
     site.servers[name] = await site._start(name, name, command)
 
 
@@ -105,14 +111,15 @@ def filters(site: NetworkSite) -> list[str]:
     return found
 
 
-def connected(site: NetworkSite, number: int, port: int = 0) -> tuple[socket.socket, str]:
+def connected(site: NetworkSite, number: int, port: int = 0, version: int = 4) -> tuple[socket.socket, str]:
     """A client's connection, and who answered."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
     with site.host("clients").inside():
-        sock = socket.socket()
+        sock = socket.socket(family)
         sock.settimeout(5)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((source(site, number), port))
-        sock.connect((site.vip, PORT))
+        sock.bind((source(site, number) if version == 4 else site.plan.client6(number), port))
+        sock.connect((site.vip if version == 4 else site.plan.vip6, PORT))
     return sock, received(sock, 16).decode().strip()
 
 
@@ -227,7 +234,7 @@ async def test_a_gateway_that_is_killed_and_comes_back_is_not_noticed(own_site: 
 
 async def test_a_stop_leaves_the_programs_and_remove_takes_them(own_site: NetworkSite) -> None:
     assert await own_site.stop_gateway() == 0
-    assert {name.split()[-1] for name in programs(own_site)} == {"in", "out"}
+    assert {name.split()[-1] for name in programs(own_site)} == {"in4", "out4"}
     own_site.host("gateway").run(PROGRAM, "remove", "-c", str(own_site.config_path))
     assert programs(own_site) == []
     assert "clsact" not in own_site.host("gateway").run("tc", "qdisc").stdout
@@ -337,4 +344,26 @@ def test_behind_an_address_of_the_gateway_it_works_as_well(tmp_path: Path) -> No
             talk(sock, 50)
         assert repeated(site) - before > 12 * 75
         for sock in socks:
+            sock.close()
+
+
+def test_over_ipv6_it_works_as_well(tmp_path: Path) -> None:
+    with built(tmp_path, version=6) as site:
+        socks = {number: connected(site, number, version=6) for number in range(1, 13)}
+        for sock, _ in socks.values():
+            talk(sock)
+        before = repeated(site)
+        for sock, _ in socks.values():
+            talk(sock, 50)
+            block = os.urandom(300_000)
+            sock.sendall(block)
+            assert received(sock, len(block)) == block
+        assert repeated(site) - before > 12 * 75
+        victim = socks[1][1]
+        site.control.set_server(victim, Wish.OUT)
+        for sock, name in socks.values():
+            if name == victim:
+                assert is_reset(sock)
+            else:
+                talk(sock, 3)
             sock.close()
