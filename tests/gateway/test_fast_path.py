@@ -232,6 +232,19 @@ async def test_a_gateway_that_is_killed_and_comes_back_is_not_noticed(own_site: 
     again.close()
 
 
+async def test_a_server_that_dies_while_no_gateway_runs_loses_its_idle_clients_too(own_site: NetworkSite) -> None:
+    sock, name = connected(own_site, 61)
+    talk(sock)
+    own_site.kill_gateway()
+    talk(sock)
+    own_site.servers[name].kill()
+    own_site.servers[name].wait()
+    own_site.cut(name)  # so that its end is told to nobody
+    await own_site.start_gateway()
+    assert await asyncio.to_thread(is_reset, sock)
+    sock.close()
+
+
 async def test_a_stop_leaves_the_programs_and_remove_takes_them(own_site: NetworkSite) -> None:
     assert await own_site.stop_gateway() == 0
     assert {name.split()[-1] for name in programs(own_site)} == {"in4", "out4"}

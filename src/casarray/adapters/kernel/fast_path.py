@@ -114,6 +114,7 @@ class FastPath:
         self._epoch = 1
         self._pauses = 0
         self._impossible = ""
+        self._cleared = False
         self._closed = False
         self._said = ""
         self._last = FastPathStatus(reason=_NONE_YET)
@@ -162,6 +163,8 @@ class FastPath:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Everything goes the usual way meanwhile, and what was learnt before is void afterwards."""
+        if not self._programs:
+            self._forget_earlier()
         with self._pausing:
             self._pauses += 1
             self._set_epoch(0)
@@ -186,6 +189,13 @@ class FastPath:
                     for programs in self._programs.values():
                         programs.close()
                     self._programs, self._links = {}, {}
+
+    def _forget_earlier(self) -> None:
+        """Programs of an earlier run, whose maps are not ours to pause."""
+        with self._one_at_a_time, suppress(CasarrayError):
+            if not (self._programs or self._cleared):
+                self._take_away()
+                self._cleared = True
 
     def _load(self, version: int) -> bool:
         try:
