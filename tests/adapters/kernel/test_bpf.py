@@ -165,10 +165,13 @@ def test_a_program_of_a_map_that_is_closed_is_refused_in_a_sentence() -> None:
         bpf.load("wrong", program.assembled({"gone": 1_000_000}))
 
 
+@pytest.mark.parametrize("version", [fast_path.IPV4, fast_path.IPV6], ids=["4", "6"])
 @pytest.mark.parametrize("made", [fast_path.arriving, fast_path.leaving])
-def test_the_verifier_takes_both_programs(opened: Opened, made: Callable[[], Program]) -> None:
-    maps = {name: opened.map(shape) for name, shape in fast_path.maps(1000).items()}
-    opened.program(made().assembled(maps))
+def test_the_verifier_takes_every_program(
+    opened: Opened, made: Callable[[fast_path.Version], Program], version: fast_path.Version
+) -> None:
+    maps = {name: opened.map(shape) for name, shape in fast_path.maps(1000, version).items()}
+    opened.program(made(version).assembled(maps))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from casarray.core.forwarding.bpf import Program
 from casarray.core.forwarding.fast_path import (
     ADDRESSES,
     FLOWS,
-    LINKS,
     IPV4,
+    IPV6,
+    LINKS,
     NOTES,
     STATE,
     MapShape,
+    Version,
     arriving,
     epoch_value,
     leaving,
@@ -23,6 +25,7 @@ from casarray.core.forwarding.fast_path import (
     repeated,
 )
 
+Making = Callable[[Version], Program]
 LOAD_64, JUMPS, CALL, EXIT = 0x18, 0x05, 0x85, 0x95
 MAP_VALUE = 2
 MOST_WITHOUT_CAP_BPF = 4096  # BPF_MAXINSNS: what every kernel takes
@@ -43,6 +46,15 @@ def test_the_maps_are_the_kernels_kinds_in_the_sizes_that_the_programs_use() -> 
     }
 
 
+def test_those_of_ipv6_have_room_for_its_addresses() -> None:
+    grown = {name: (shape.key, shape.value) for name, shape in maps(1000, IPV6).items() if shape != maps(1000)[name]}
+    assert grown == {FLOWS: (40, 96), NOTES: (4, 56), ADDRESSES: (16, 4)}
+
+
+def test_notes_stand_where_processors_put_them() -> None:
+    assert all(version.note % 8 == 0 for version in (IPV4, IPV6))  # the kernel rounds up each processor's own
+
+
 @pytest.mark.parametrize("flows", [1, 131_072])
 def test_only_the_flows_grow_with_what_is_asked_for(flows: int) -> None:
     asked, others = maps(flows), maps(7)
@@ -61,9 +73,9 @@ def test_no_epoch_is_zeros() -> None:
     assert epoch_value(0) == bytes(8)
 
 
-def account(last: int, packets: int) -> bytes:
+def account(last: int, packets: int, version: Version = IPV4) -> bytes:
     """A processor's own, in a note's place."""
-    return struct.pack("<IxxxxQ", last, packets).ljust(IPV4.note, b"\xff")
+    return struct.pack("<IxxxxQ", last, packets).ljust(version.note, b"\xff")
 
 
 @given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, (1 << 63) - 1)), max_size=8))
@@ -71,14 +83,19 @@ def test_packets_repeated_are_the_sum_over_all_processors(processors: list[tuple
     assert repeated(b"".join(account(*one) for one in processors)) == sum(packets for _, packets in processors)
 
 
+def test_accounts_of_ipv6_lie_as_far_apart_as_its_notes() -> None:
+    assert repeated(b"".join(account(9, packets, IPV6) for packets in (3, 4, 5)), IPV6) == 12
+
+
 def test_processors_that_are_not_there_have_repeated_nothing() -> None:
     assert repeated(account(200, 5) + bytes(IPV4.note * 1023)) == 5
     assert repeated(b"") == 0
 
 
+@pytest.mark.parametrize("version", [IPV4, IPV6], ids=["4", "6"])
 @pytest.mark.parametrize("made", [arriving, leaving])
-def test_every_jump_goes_forwards_and_into_the_program(made: Callable[[], Program]) -> None:
-    code = instructions(made())
+def test_every_jump_goes_forwards_and_into_the_program(made: Making, version: Version) -> None:
+    code = instructions(made(version))
     for number, (operation, _, offset, _) in enumerate(code):
         if operation & 0x07 == JUMPS and operation not in (CALL, EXIT):
             assert 0 <= offset < len(code) - number - 1
@@ -90,21 +107,21 @@ def test_every_jump_goes_forwards_and_into_the_program(made: Callable[[], Progra
     ("made", "needed"),
     [(arriving, {FLOWS, NOTES, STATE}), (leaving, {FLOWS, NOTES, STATE, ADDRESSES, LINKS})],
 )
-def test_each_program_wants_its_maps_and_no_other(made: Callable[[], Program], needed: set[str]) -> None:
-    program = made()
+@pytest.mark.parametrize("version", [IPV4, IPV6], ids=["4", "6"])
+def test_each_program_wants_its_maps_and_no_other(made: Making, version: Version, needed: set[str]) -> None:
+    program = made(version)
     assert program.assembled(dict.fromkeys(needed, 3))
     for name in needed:
         with pytest.raises(KeyError, match=name):
             program.assembled(dict.fromkeys(needed - {name}, 3))
 
 
+@pytest.mark.parametrize("version", [IPV4, IPV6], ids=["4", "6"])
 @pytest.mark.parametrize("made", [arriving, leaving])
-def test_the_address_of_a_value_is_asked_only_of_the_map_that_has_one(made: Callable[[], Program]) -> None:
+def test_the_address_of_a_value_is_asked_only_of_the_map_that_has_one(made: Making, version: Version) -> None:
     order = list(maps(1))
-    asked = {
-        order[constant] for op, registers, _, constant in instructions(made()) if (op, registers >> 4) == (0x18, 2)
-    }
-    assert asked == {STATE}
+    wide = [one for one in instructions(made(version)) if one[0] == LOAD_64]
+    assert {order[constant] for _, registers, _, constant in wide if registers >> 4 == MAP_VALUE} == {STATE}
 
 
 def test_nothing_is_kept_between_two_makings_of_a_program() -> None:
