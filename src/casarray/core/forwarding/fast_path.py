@@ -12,7 +12,7 @@ What ends the repeating:
 - ``epoch`` changes: everything learnt before is void. 0: nothing is repeated, nothing learnt (docs/decisions/0026).
 - A second passed: the next packet goes the usual way, which keeps the connection table's entry alive, follows
   the routes and the neighbours, and is learnt anew.
-- SYN, FIN and RST go the usual way, and take what was learnt of their connection with them.
+- SYN, FIN and RST go the usual way, and take what was learnt of their direction and of its answers with them.
 
 Only plain packets are repeated: without options, fragments or extension headers, TCP with ACK, small enough for the
 way out, a TTL above 1. Each IP version has programs and maps of its own.
