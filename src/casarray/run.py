@@ -109,7 +109,7 @@ class Gateway:
         choosing = asyncio.create_task(asyncio.to_thread(self._choose_mode))
         await asyncio.sleep(0)
         # Loaded while an nft program is asked what the kernel can do: neither waits for the other.
-        from casarray.operating import control_server  # noqa: PLC0415 - see above
+        from casarray.operating import Front  # noqa: PLC0415 - see above
 
         warnings = await choosing
         about = GatewayStatus(
@@ -135,9 +135,9 @@ class Gateway:
             feed=feed,
         )
         service.warnings += warnings
-        control, desk = control_server(service, self._config)
-        self._control = control
-        await control.start()
+        front = Front(service, self._config)
+        self._control = front.server
+        await front.server.start()
         proxy: RunningProxy | None = None
         try:
             if await self._unless_stopped(service.start()):
@@ -160,8 +160,7 @@ class Gateway:
                 await proxy.close()
             if self._autodiscover is not None:
                 await self._autodiscover.close()
-            await control.stop()
-            await desk.close()
+            await front.close()
             await service.close(keep=self._mode is Mode.KERNEL)
             if feed is not None:
                 await feed.close()

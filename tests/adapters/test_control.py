@@ -156,7 +156,7 @@ def test_the_account_at_the_other_end_is_told_to_whoever_answers(
         return JSONResponse(getattr(request.state, "uid", None))
 
     async def scenario() -> bytes:
-        running = ControlServer(FakeGateway(), str(tmp_path / "s"), routes=[Route("/v1/who", who)])
+        running = ControlServer(FakeGateway(), str(tmp_path / "s"), more=lambda: [Route("/v1/who", who)])
         await running.start()
         try:
             return await ask(tmp_path / "s", http("GET", "/v1/who"))
@@ -171,7 +171,7 @@ async def test_what_is_refused_by_a_route_that_was_handed_over_is_answered_like_
     async def refuse(_request: Request) -> Response:
         raise MovedOn("look at it again")
 
-    running = ControlServer(FakeGateway(), str(tmp_path / "s"), "127.0.0.1:0", routes=[Route("/v1/more", refuse)])
+    running = ControlServer(FakeGateway(), str(tmp_path / "s"), "127.0.0.1:0", more=lambda: [Route("/v1/more", refuse)])
     await running.start()
     answer = await ask(tmp_path / "s", http("GET", "/v1/more"))
     reader, writer = await asyncio.open_connection("127.0.0.1", running.metrics_port)
@@ -394,3 +394,39 @@ def test_a_missing_field_is_named() -> None:
     del told["gateway"]["pid"]
     with pytest.raises(WireError, match=r"json: Status\.gateway\.pid is missing"):
         from_json(Status, told)
+
+
+async def test_what_else_the_api_has_is_made_when_it_is_asked_for_and_once(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def more() -> list[Route]:
+        made.append(len(made))
+        return [Route("/v1/more", lambda _request: Response("here"), methods=["GET"])]
+
+    running = ControlServer(FakeGateway(), str(tmp_path / "s"), more=more)
+    await running.start()
+    try:
+        for path in ("/v1/status", "/metrics", "/readyz"):
+            assert b" 200 OK\r\n" in await ask(tmp_path / "s", http("GET", path))
+        assert made == []
+        answers = await asyncio.gather(*(ask(tmp_path / "s", http("GET", "/v1/more")) for _ in range(4)))
+        assert all(answer.endswith(b"here") for answer in answers)
+        refused = await ask(tmp_path / "s", http("PUT", "/v1/more"))
+        assert b" 405 " in refused
+        assert b"but GET, HEAD" in refused
+        assert b" 200 OK\r\n" in await ask(tmp_path / "s", http("GET", "/v1/status"))
+    finally:
+        await running.stop()
+    assert made == [0]
+
+
+async def test_a_path_that_is_nowhere_and_a_word_that_is_not_known_there_are_told_from_each_other(
+    tmp_path: Path,
+) -> None:
+    running = ControlServer(FakeGateway(), str(tmp_path / "s"))
+    await running.start()
+    try:
+        assert b"there is nothing at /v1/nowhere" in await ask(tmp_path / "s", http("GET", "/v1/nowhere"))
+        assert b"PUT is not known at /v1/status" in await ask(tmp_path / "s", http("PUT", "/v1/status"))
+    finally:
+        await running.stop()

@@ -9,7 +9,7 @@ POST /v1/servers/{name}/state        {"state": "drain", "deadline_seconds": 600}
 POST /v1/reload                      ReloadReport
 GET  /metrics /healthz /readyz       on the socket and the metrics address
 
-What more the API has (the directory) is handed over as routes. A failure is
+What more the API has (the directory) are routes that are made when the first of them is asked for. A failure is
 {"error": {"kind": "NotFound", "message": "..."}} with a status that fits.
 """
 
@@ -19,7 +19,8 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from casarray.adapters.api_address import Credentials, Door
 from casarray.adapters.http_server import MOST_CONNECTIONS, HttpServer, TlsServer, stop_servers
-from casarray.adapters.prometheus import CONTENT_TYPE, exposition
-from casarray.app.operations import Operations
+from casarray.app.operations import Operations, Status
 from casarray.core.config import ApiSettings, Wish
 from casarray.core.errors import (
     CasarrayError,
@@ -72,15 +73,20 @@ class ControlServer:
         control: str,
         metrics: str = "",
         *,
-        routes: Sequence[BaseRoute] = (),
+        more: Callable[[], Sequence[BaseRoute]] = tuple,
         api: ApiSettings | None = None,
     ) -> None:
-        """``control`` is a path, ``metrics`` host:port or empty; ``routes`` are what else the API has."""
+        """``control`` is a path, ``metrics`` host:port or empty.
+
+        ``more``: what else the API has, asked for once, in a thread, when something of it is.
+        """
         self._operations = operations
         self._path = Path(control)
         self._metrics = metrics
         self._inode: tuple[int, int] | None = None
-        self._routes = tuple(routes)
+        self._more = more
+        self._routes: tuple[BaseRoute, ...] | None = None
+        self._making_routes = threading.Lock()
         self._api = api if api is not None and api.listen else None
         self._credentials: Credentials | None = None
         self._running: list[tuple[HttpServer, asyncio.Task[None]]] = []
@@ -93,15 +99,13 @@ class ControlServer:
             self._credentials = Credentials(self._api)
         control = listen_unix(self._path)
         self._inode = _inode(self._path)
-        servers: list[tuple[HttpServer, socket.socket]] = [
-            (HttpServer(control_app(self._operations, self._routes)), control)
-        ]
+        servers: list[tuple[HttpServer, socket.socket]] = [(HttpServer(self._unfolding(control_app)), control)]
         try:
             if self._metrics:
                 servers.append((HttpServer(metrics_app(self._operations)), listen_tcp(self._metrics)))
                 self.metrics_port = servers[-1][1].getsockname()[1]
             if self._api is not None and self._credentials is not None:
-                app = Door(api_app(self._operations, self._routes), self._credentials)
+                app = Door(self._unfolding(api_app), self._credentials)
                 listening = listen_tcp(self._api.listen, "the API", "api.listen")
                 servers.append((TlsServer(app, self._credentials.context), listening))
                 self.api_port = listening.getsockname()[1]
@@ -127,11 +131,41 @@ class ControlServer:
         self._running.clear()
         self._unlink()
 
+    def _unfolding(self, app: "Callable[[Operations, Sequence[BaseRoute]], Starlette]") -> "Unfolding":
+        return Unfolding(app(self._operations, ()), lambda: app(self._operations, self._all_routes()))
+
+    def _all_routes(self) -> tuple[BaseRoute, ...]:
+        with self._making_routes:
+            if self._routes is None:
+                self._routes = tuple(self._more())
+            return self._routes
+
     def _unlink(self) -> None:
         """Take our socket away, but not that of a gateway that came after us."""
         if self._inode is not None and _inode(self._path) == self._inode:
             self._path.unlink(missing_ok=True)
         self._inode = None
+
+
+class Unfolding:
+    """A small application until something is asked for that it has not: then, and from then on, the whole one.
+
+    Most gateways are never asked for more, and their start would wait for all of it to be loaded.
+    """
+
+    def __init__(self, small: Starlette, whole: Callable[[], ASGIApp]) -> None:
+        self._app: ASGIApp = small
+        self._routes = tuple(small.routes)
+        self._whole: Callable[[], ASGIApp] | None = whole
+        self._one_at_a_time = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if self._whole is not None and not any(route.matches(scope)[0] is Match.FULL for route in self._routes):
+            async with self._one_at_a_time:
+                if self._whole is not None:
+                    self._app, self._whole = await asyncio.to_thread(self._whole), None
+        await self._app(scope, receive, send)
 
 
 def listen_unix(path: Path) -> socket.socket:
@@ -291,7 +325,7 @@ def metrics_app(operations: Operations) -> Starlette:
 def _public_routes(operations: Operations) -> list[Route]:
     async def metrics(_request: Request) -> Response:
         await operations.freshen()
-        return Response(exposition(operations.status), media_type=CONTENT_TYPE)
+        return await asyncio.to_thread(_exposed, operations.status())
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")  # the loop that answers this is the one that steers
@@ -305,6 +339,12 @@ def _public_routes(operations: Operations) -> list[Route]:
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]
+
+
+def _exposed(status: Status) -> Response:
+    from casarray.adapters.prometheus import CONTENT_TYPE, exposition  # noqa: PLC0415 - no start need wait for it
+
+    return Response(exposition(lambda: status), media_type=CONTENT_TYPE)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
