@@ -60,12 +60,12 @@ class Prober:
         self.most = max(self.most, self.running)
         try:
             behaviour = self.behaviour.get(target.key, "up")
-            await asyncio.sleep(seconds if behaviour == "hangs" else 0.001)
+            await asyncio.sleep({"hangs": seconds, "slow": 0.3}.get(behaviour, 0.001))
         finally:
             self.running -= 1
         if behaviour == "bug":
             raise RuntimeError("a bug")
-        if behaviour == "up":
+        if behaviour in ("up", "slow"):
             if trip is not None and not self.wireless:
                 self.wires.append(Wire(trip))
                 return Answer(True, "answers"), self.wires[-1]
@@ -377,6 +377,19 @@ async def test_a_service_that_is_looked_at_in_between_is_together_with_the_other
     late = starts(case, 0.8)
     assert len(late) == 3
     assert len(set(late)) == 1
+
+
+@virtual
+async def test_a_probe_that_lasts_beyond_the_next_moment_is_followed_by_another(case: Case) -> None:
+    case.prober.behaviour["cas1", "rpc"] = "slow"
+    case.watch.watch([target()])
+    await asyncio.sleep(10)
+    while not starts(case, 0.01):
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.85)
+    case.watch.suspect("cas1", "rpc")
+    await asyncio.sleep(2.2)
+    assert len(starts(case, 2.3)) == 3
 
 
 @virtual

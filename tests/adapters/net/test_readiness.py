@@ -17,8 +17,11 @@ Pair = tuple[socket.socket, socket.socket]
 def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
     make: Callable[[], asyncio.AbstractEventLoop] = request.param
     made = make()
+    wrong: list[object] = []
+    made.set_exception_handler(lambda _, context: wrong.append(context))
     yield made
     made.close()
+    assert wrong == []
 
 
 @pytest.fixture
@@ -71,6 +74,9 @@ def test_what_is_forgotten_is_not_called(loop: asyncio.AbstractEventLoop, readin
     readiness.forget(pair[0].fileno())
     turn(loop)
     assert called == []
+    readiness.watch(pair[0].fileno(), WRITE, called.append)
+    turn(loop)
+    assert called
 
 
 def test_what_one_call_forgets_is_not_called_after_it(
