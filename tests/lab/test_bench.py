@@ -76,7 +76,7 @@ def test_every_peer_carries_traffic(figure: str, tmp_path: Path) -> None:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     found = json.loads((tmp_path / "out.json").read_text())["figures"][0]
-    assert set(found["samples"]) == {"routing", "tracked", "haproxy", "nginx", "kernel", "userspace"}
+    assert set(found["samples"]) == {"routing", "tracked", "haproxy", "nginx", "kernel", "netfilter", "userspace"}
     assert all(value >= 0 for values in found["samples"].values() for value in values)
     assert "errors" not in err
     assert found["title"] in out

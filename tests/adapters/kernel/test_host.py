@@ -13,7 +13,7 @@ from casarray.adapters.kernel.host import Need, prepare_host, probe_host
 if TYPE_CHECKING:
     from tests.adapters.kernel.conftest import Lab
 
-CAPABILITIES = "+net_admin,+net_raw,+net_bind_service"
+CAPABILITIES = "+net_admin,+net_raw,+net_bind_service,+bpf"
 FORWARDS = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/netfilter/nf_conntrack_tcp_loose")
 
 
@@ -144,6 +144,7 @@ assert os.getuid() == 65534
 ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)  # PR_SET_MDWE, as MemoryDenyWriteExecute= does; Linux 6.3
 from ipaddress import ip_address
 from casarray.adapters.kernel.conntrack import Conntrack
+from casarray.adapters.kernel.fast_path import FastPath
 from casarray.adapters.kernel.host import prepare_host, probe_host
 from casarray.adapters.kernel.lock import AddressLock
 from casarray.adapters.kernel.resets import Resets
@@ -162,6 +163,10 @@ assert Conntrack().count_by_mark(0xFFFF0000)[0x10070000] == 1
 assert resets.reset(0x10070000, 0xFFFF0000) == 1
 assert not Conntrack().count_by_mark(0xFFFF0000)
 resets.remove()
+fast_path = FastPath("CAS")
+fast_path.renew([ip_address("10.91.0.100"), ip_address("fd91::100")])
+assert fast_path.status().interfaces, fast_path.status()
+fast_path.close(keep=False)
 print("done")
 """
 
@@ -180,7 +185,7 @@ def test_the_systemd_unit_gives_just_these_capabilities_and_is_understood() -> N
 
 
 @pytest.mark.root
-def test_three_capabilities_are_enough_for_everything_the_kernel_is_asked(lab: "Lab") -> None:
+def test_four_capabilities_are_enough_for_everything_the_kernel_is_asked(lab: "Lab") -> None:
     lab.gateway.run("sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv6.conf.all.forwarding=0")
     lab.gateway.run("nft add table ip t", "nft add chain ip t c { type filter hook input priority 0; }")
     lab.gateway.run(
