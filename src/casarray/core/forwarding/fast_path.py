@@ -54,15 +54,10 @@ class Version:
 
     ether_type: int  # in network order, as a little-endian machine reads it
     address: int  # octets
-    source: int
+    source: int  # the target follows it
     ports: int  # where the IP header has ended
     new_source: int  # in a flow's value; the new target follows it
     value: int  # octets of it
-
-    @property
-    def target(self) -> int:
-        """After the source, as in maps."""
-        return self.source + self.address
 
     @property
     def tcp_sum(self) -> int:
